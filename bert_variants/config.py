@@ -1,0 +1,485 @@
+"""The experiment as one frozen value: what a config file returns and a checkpoint stores.
+
+Every default stands here; there is no second place. What can be swapped by name (source,
+tokenizer, example, corruption, model, objectives, optimizer, schedule) is a call-string of the
+registry. A variant is ``dataclasses.replace`` of a parent.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from bert_variants import registry
+
+Precision = Literal["auto", "float32", "bfloat16", "bfloat16_dots"]
+
+
+class ConfigError(ValueError):
+    """A field that is unknown, of the wrong kind, out of range, or does not fit another one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Text in, rows out.
+
+    Attributes:
+        source: where documents come from: pydocs(), text("*.txt"), tfds("name"), synthetic().
+        held_out_source: documents to evaluate on; empty: a share of ``source``.
+        held_out: share of ``source``'s documents that are held out, chosen by their content.
+        tokenizer: wordpiece(size=8192) trains one on the corpus; wordpiece(file="vocab.txt")
+            loads one. Likewise byte_bpe(...) and sentencepiece(...).
+        units: phrase and entity boundaries to store with the text; empty: none.
+        example: how rows are built from documents.
+        length: T, tokens a row, specials included.
+        copies: 0 draws new rows and masks on every visit. k repeats them after k visits: static
+            masking with k copies, as in BERT's own data (dupe_factor).
+        dir: where prepared shards are kept, one folder for each (source, tokenizer, units).
+        workers: processes that prepare text; 0: one a core. The shards do not depend on it.
+    """
+
+    source: str = "pydocs()"
+    held_out_source: str = ""
+    held_out: float = 0.05
+    tokenizer: str = "wordpiece(size=8192)"
+    units: str = ""
+    example: str = "nsp_pairs()"
+    length: int = 128
+    copies: int = 0
+    dir: str = "data"
+    workers: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """How gradients become updates.
+
+    Attributes:
+        optimizer: adamw(...), lamb(...); see train/optim.py.
+        schedule: learning rate over steps; bert_linear(), linear(), product(), cosine(), constant().
+        lr: the schedule's peak.
+        warmup: steps of linear warm-up.
+        weight_decay: decoupled, scaled by the learning rate.
+        no_decay: parameters whose path matches one of these regular expressions are not decayed
+            (and take no trust ratio in LAMB).
+        clip: largest global gradient norm; 0: no clipping.
+    """
+
+    optimizer: str = "adamw(bias_correction=False)"
+    schedule: str = "bert_linear()"
+    lr: float = 1e-4
+    warmup: int = 10_000
+    weight_decay: float = 0.01
+    no_decay: tuple[str, ...] = ("bias$", "norm/scale$")
+    clip: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Devices by axis. At most one axis may be -1: all devices that are left.
+
+    Attributes:
+        data: rows of the batch are split over it; parameters are copied.
+        fsdp: rows are split over it too, and so are parameters and optimizer state.
+        tensor: widths of matrices are split over it.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The life of a run.
+
+    Attributes:
+        dir: everything the run writes. Starting again with the same dir resumes.
+        seed: all randomness comes from it.
+        steps: optimizer steps of the whole run; the schedule ends there.
+        batch: rows of the global batch.
+        microbatches: parts that the batch is split into, one after the other. Exact: the
+            gradients are those of the whole batch.
+        precision: of the matrix products. Parameters, sums and losses are float32 always. auto:
+            bfloat16 on GPU and TPU; on a CPU with bfloat16 instructions only the products' inputs
+            are bfloat16; else float32.
+        scan: compile one layer and loop over it (fast to compile) or all of them (faster on a CPU
+            for shallow models). The numbers are the same. auto: scan, except on a CPU with at
+            most 12 layers.
+        remat: recompute activations in the backward pass, for memory.
+        log_every, eval_every, save_every: in steps; 0: only at the end.
+        keep: newest checkpoints that are kept, beside the best by held-out loss.
+        keep_every: also keep every checkpoint whose step is a multiple; 0: none.
+        init_from: a run or model directory whose parameters start this run; empty: random.
+        allow_change: names of fields that may differ from the checkpoint's on resume.
+        max_skipped: steps with a non-finite loss or gradient that are skipped in a row before the
+            run is rolled back; after three roll-backs it stops with exit code 4.
+    """
+
+    dir: str = "runs/bert"
+    seed: int = 0
+    steps: int = 1_000_000
+    batch: int = 256
+    microbatches: int = 1
+    precision: Precision = "auto"
+    scan: Literal["auto", "on", "off"] = "auto"
+    remat: bool = False
+    log_every: int = 10
+    eval_every: int = 1_000
+    save_every: int = 1_000
+    keep: int = 2
+    keep_every: int = 0
+    init_from: str = ""
+    allow_change: tuple[str, ...] = ()
+    max_skipped: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Evals:
+    """The probes that judge every run alike, whatever trained it.
+
+    Attributes:
+        masks: corruptions whose masks over held-out rows are fixed: the same for every run on the
+            same corpus.
+        rows: held-out rows at most.
+        batch: rows of an evaluation batch.
+    """
+
+    masks: tuple[str, ...] = ("tokens(rate=0.15)", "whole_words(rate=0.15)")
+    rows: int = 512
+    batch: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment, complete.
+
+    Attributes:
+        name: what it is called in tables.
+        data, optim, mesh, run, evals: see their classes.
+        corruption: what is done to the text, such as ``tokens(rate=0.15)``.
+        model: the architecture, such as ``bert(layers=12, width=768)``.
+        objectives: a weighted sum, such as ``mlm + 0.5*nsp``.
+        teacher: a run directory whose outputs the objectives may read; empty: none.
+    """
+
+    name: str = "bert"
+    data: Data = dataclasses.field(default_factory=Data)
+    corruption: str = "tokens(rate=0.15)"
+    model: str = "bert()"
+    objectives: str = "mlm + nsp"
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    run: Run = dataclasses.field(default_factory=Run)
+    evals: Evals = dataclasses.field(default_factory=Evals)
+    teacher: str = ""
+
+    def __post_init__(self) -> None:
+        for path, low in _AT_LEAST.items():
+            value = get_field(self, path)
+            if value < low:
+                raise ConfigError(f"{path} is {value}, expected at least {low}.")
+        if not 0 <= self.data.held_out < 1:
+            raise ConfigError(f"data.held_out is {self.data.held_out}, expected 0 <= x < 1.")
+        if self.run.batch % self.run.microbatches:
+            raise ConfigError(
+                f"run.batch is {self.run.batch}, not divisible by run.microbatches "
+                f"{self.run.microbatches}."
+            )
+        axes = (self.mesh.data, self.mesh.fsdp, self.mesh.tensor)
+        if axes.count(-1) > 1 or any(a == 0 or a < -1 for a in axes):
+            raise ConfigError(
+                f"mesh is {axes}: axes are positive numbers, at most one of them -1 (the rest)."
+            )
+        for path, family in _CALLS.items():
+            calls = get_field(self, path)
+            for call in (calls,) if isinstance(calls, str) else calls:
+                if call or path not in _OPTIONAL_CALLS:
+                    _parse_named(path, call, family)
+        objective_terms(self.objectives)
+
+
+_AT_LEAST = {
+    "data.length": 4,
+    "data.copies": 0,
+    "data.workers": 0,
+    "optim.lr": 0,
+    "optim.warmup": 0,
+    "optim.weight_decay": 0,
+    "optim.clip": 0,
+    "run.steps": 1,
+    "run.batch": 1,
+    "run.microbatches": 1,
+    "run.log_every": 0,
+    "run.eval_every": 0,
+    "run.save_every": 0,
+    "run.keep": 1,
+    "run.keep_every": 0,
+    "run.max_skipped": 0,
+    "evals.rows": 1,
+    "evals.batch": 1,
+}
+# Fields that hold call-strings, and the family that each belongs to.
+_CALLS = {
+    "data.source": "source",
+    "data.held_out_source": "source",
+    "data.tokenizer": "tokenizer",
+    "data.units": "units",
+    "data.example": "example",
+    "corruption": "corruption",
+    "model": "model",
+    "optim.optimizer": "optimizer",
+    "optim.schedule": "schedule",
+    "evals.masks": "corruption",
+}
+_OPTIONAL_CALLS = ("data.held_out_source", "data.units")
+
+
+def call_fields() -> dict[str, str]:
+    """Dotted path of every field that holds call-strings -> the registry family."""
+    return dict(_CALLS)
+
+
+def get_field(config: Any, path: str) -> Any:
+    """The value at a dotted path."""
+    for part in path.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def set_field(config: Any, path: str, value: Any) -> Any:
+    """A copy of ``config`` with the value at a dotted path replaced.
+
+    Raises:
+        ConfigError: no such field; names the nearest one.
+    """
+    head, _, rest = path.partition(".")
+    known = [f.name for f in dataclasses.fields(config)]
+    if head not in known:
+        raise ConfigError(f"unknown field '{path}'.{_nearest(head, known)}")
+    new = set_field(getattr(config, head), rest, value) if rest else value
+    return dataclasses.replace(config, **{head: new})
+
+
+def objective_terms(text: str) -> tuple[tuple[float, str], ...]:
+    """Read ``mlm + 0.5*nsp(smoothing=0.1)`` into ``((1.0, "mlm()"), (0.5, "nsp(...)"))``.
+
+    Raises:
+        ConfigError: anything but a sum of calls with optional numeric weights in front.
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"objectives {text!r} cannot be read: {error}.") from None
+    parts: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts.insert(0, node.right)
+        node = node.left
+    parts.insert(0, node)
+    terms = []
+    for part in parts:
+        weight = 1.0
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
+            if not isinstance(part.left, ast.Constant) or not isinstance(
+                part.left.value, (int, float)
+            ):
+                raise ConfigError(f"objectives {text!r}: a weight is a number in front: 0.5*nsp.")
+            weight, part = float(part.left.value), part.right
+        name, args, kwargs = _parse_named("objectives", ast.unparse(part), "objective")
+        if args:
+            raise ConfigError(f"objectives {text!r}: name the parameters of '{name}'.")
+        terms.append((weight, registry.write(name, kwargs)))
+    names = [registry.parse(call)[0] for _, call in terms]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"objectives {text!r}: the same objective stands there twice.")
+    return tuple(terms)
+
+
+def _parse_named(path: str, call: str, family: str) -> tuple[str, list[Any], dict[str, Any]]:
+    try:
+        return registry.parse(call)
+    except registry.RegistryError as error:
+        raise ConfigError(f"{path} ({family}): {error}") from None
+
+
+def check(experiment: Experiment) -> None:
+    """Resolve every name and refuse combinations that mean nothing, before anything is compiled.
+
+    Objectives declare what they read of the model (``reads``) and of the rows (``needs``);
+    examples declare their ``labels``, corruptions what they add (``gives``), models which outputs
+    they can make (``outputs``).
+
+    Raises:
+        ConfigError: an unknown name or parameter, or an objective whose input nobody provides.
+    """
+    try:
+        found = {
+            path: registry.lookup(family, get_field(experiment, path))
+            for path, family in _CALLS.items()
+            if path != "evals.masks" and (path not in _OPTIONAL_CALLS or get_field(experiment, path))
+        }
+        for call in experiment.evals.masks:
+            registry.lookup("corruption", call)
+        objectives = [
+            registry.lookup("objective", call) for _, call in objective_terms(experiment.objectives)
+        ]
+    except registry.RegistryError as error:
+        raise ConfigError(str(error)) from None
+    example, corruption, model = (found[k] for k in ("data.example", "corruption", "model"))
+    given = {f"labels.{name}" for name in example.traits["labels"]}
+    given |= set(corruption.traits["gives"])
+    if experiment.teacher:
+        given.add("teacher")
+    for objective in objectives:
+        for need in objective.traits["needs"]:
+            if need not in given:
+                raise ConfigError(
+                    f"objective '{objective.name}' needs {need}, which neither example "
+                    f"'{example.name}' nor corruption '{corruption.name}' gives. "
+                    f"Given here: {', '.join(sorted(given)) or 'nothing'}."
+                )
+        for output in objective.traits["reads"]:
+            if output not in model.traits["outputs"]:
+                raise ConfigError(
+                    f"objective '{objective.name}' reads {output}, which model '{model.name}' "
+                    f"does not make. It makes: {', '.join(model.traits['outputs'])}."
+                )
+
+
+def wanted_outputs(experiment: Experiment) -> tuple[tuple[str, int], ...]:
+    """The heads that the objectives ask of the model: (output, classes or 0), sorted.
+
+    Raises:
+        ConfigError: two objectives that ask the same head for different numbers of classes.
+    """
+    wanted: dict[str, int] = {}
+    for _, call in objective_terms(experiment.objectives):
+        for output, classes in registry.lookup("objective", call).traits["reads"].items():
+            if wanted.setdefault(output, classes) != classes:
+                raise ConfigError(
+                    f"objectives {experiment.objectives!r} ask {output} for {wanted[output]} and "
+                    f"for {classes} classes."
+                )
+    return tuple(sorted(wanted.items()))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values: Mapping[str, Any], cls: type = Experiment, path: str = "") -> Any:
+    """The inverse of ``to_dict``, strict.
+
+    Raises:
+        ConfigError: an unknown key (names the nearest), or a value of the wrong kind.
+    """
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown field '{path}{key}'.{_nearest(key, known)}")
+    built = {k: _from_value(v, hints[k], f"{path}{k}") for k, v in values.items()}
+    return cls(**built)
+
+
+def _from_value(value: Any, hint: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} is {value!r}, expected an object.")
+        return from_dict(value, hint, path + ".")
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path} is {value!r}, expected a list.")
+        inner = typing.get_args(hint)[0]
+        return tuple(_from_value(v, inner, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise ConfigError(f"{path} is {value!r}, expected one of {typing.get_args(hint)}.")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{path} is {value!r}, expected {hint.__name__}.")
+    return value
+
+
+def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted path -> (old, new) for every leaf that differs."""
+    flat_old, flat_new = _flat(to_dict(old)), _flat(to_dict(new))
+    return {
+        k: (flat_old.get(k), flat_new.get(k))
+        for k in sorted({*flat_old, *flat_new})
+        if flat_old.get(k) != flat_new.get(k)
+    }
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {path + key: value})
+    return flat
+
+
+def config_module(name_or_path: str) -> types.ModuleType:
+    """The module of a config: ``bert`` (a shipped one) or ``path/to/file.py``.
+
+    Raises:
+        ConfigError: no such file or name, or a file without ``get_config``.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"config file {name_or_path} does not exist.")
+        spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(f"bert_variants.configs.{name_or_path}")
+        except ModuleNotFoundError as error:
+            if error.name != f"bert_variants.configs.{name_or_path}":
+                raise
+            raise ConfigError(
+                f"unknown config '{name_or_path}'.{_nearest(name_or_path, shipped_configs())}"
+            ) from None
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"config {name_or_path} has no function get_config().")
+    return module
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    folder = Path(importlib.import_module("bert_variants.configs").__path__[0])
+    return sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
+
+
+def get_config(name_or_path: str, **arguments: Any) -> Experiment:
+    """Call a config's ``get_config``, such as ``get_config("bert", size="tiny")``.
+
+    Raises:
+        ConfigError: as ``config_module``, or an argument that this config does not take.
+    """
+    function = config_module(name_or_path).get_config
+    known = list(inspect.signature(function).parameters)
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(f"config '{name_or_path}' takes no '{key}'.{_nearest(key, known)}")
+    return function(**arguments)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."

@@ -1,0 +1,1 @@
+"""Parameters, FLOPs, memory of any config on any mesh, without the hardware."""

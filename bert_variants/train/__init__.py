@@ -1,0 +1,1 @@
+"""Pretraining and evaluation: state, step, optimizer, sharding, checkpoints and the only loop."""
