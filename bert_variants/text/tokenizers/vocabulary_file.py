@@ -1,0 +1,86 @@
+"""Vocabularies as lists of lines: read without losing a line, checked before they are used.
+
+Lines end at "\\n" alone. Two entries of the published Chinese vocabulary are U+2028 and "##" with
+U+2028, so a reader that splits at every Unicode line end, or strips white space, shifts all ids
+behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bert_variants.text.tokenizer import TokenizerError
+from bert_variants.types import Vocab
+
+BERT_SPECIALS = {
+    "pad": "[PAD]",
+    "unk": "[UNK]",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "mask": "[MASK]",
+}
+
+
+def read_bytes(path: str) -> bytes:
+    """The bytes of a vocabulary or model file, or an error that says which file is not there."""
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"cannot read {path}: {error.strerror or error}.") from None
+
+
+def lines(data: bytes, name: str) -> list[str]:
+    """The lines of a file, without their "\\n" (or "\\r\\n", where every line ends so).
+
+    Raises:
+        TokenizerError: empty file, not UTF-8 (with line and byte).
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TokenizerError(
+            f"{name}, line {line}: byte {error.start} is not UTF-8 ({error.reason})."
+        ) from None
+    if not text:
+        raise TokenizerError(f"{name} is empty.")
+    found = text.removesuffix("\n").split("\n")
+    if all(line.endswith("\r") for line in found):
+        found = [line[:-1] for line in found]
+    if found[0].startswith("\ufeff"):
+        raise TokenizerError(f"{name}, line 1 begins with a byte order mark. Remove it.")
+    return found
+
+
+def check_unique(tokens: Sequence[str], name: str) -> None:
+    """Refuse an empty or a repeated entry, with its line numbers (from 1)."""
+    seen: dict[str, int] = {}
+    for number, token in enumerate(tokens, start=1):
+        if not token:
+            raise TokenizerError(f"{name}, line {number} is empty; every line is one token.")
+        if token in seen:
+            raise TokenizerError(
+                f"{name}, line {number}: token {token!r} stands on line {seen[token]} already."
+            )
+        seen[token] = number
+
+
+def vocab_of(tokens: Iterable[str], specials: Mapping[str, str], name: str) -> Vocab:
+    """Size and special ids of a vocabulary, ids in the order of ``tokens``.
+
+    Args:
+        specials: field of ``Vocab`` -> spelling, such as ``mask -> [MASK]``.
+
+    Raises:
+        TokenizerError: a special token is not in the vocabulary.
+    """
+    ids = {token: i for i, token in enumerate(tokens)}
+    for token in specials.values():
+        if token not in ids:
+            raise TokenizerError(
+                f"{name} ({len(ids)} entries) lacks the special token {token}. Expected all of "
+                f"{', '.join(specials.values())}: is this the right file, and is it complete?"
+            )
+    named = {field: ids[token] for field, token in specials.items()}
+    return Vocab(size=len(ids), specials=tuple(sorted(named.values())), **named)
