@@ -31,9 +31,8 @@ FAMILIES: dict[str, tuple[str, int]] = {
     "corruption": ("bert_variants.corruptions", 3),
     "model": ("bert_variants.models", 0),
     "objective": ("bert_variants.objectives", 2),
-    "optimizer": ("bert_variants.train.optim", 2),
+    "optimizer": ("bert_variants.train.optim", 1),
     "schedule": ("bert_variants.train.optim", 2),
-    "probe": ("bert_variants.train.probes", 0),
 }
 
 

@@ -1,0 +1,231 @@
+"""The parts of a transformer, as small linen modules over ``ops/``.
+
+Parameters are float32 whatever the precision. Paths end in names that the tables of the optimizer
+and of the sharding know: ``kernel``, ``bias``, ``scale``, ``embedding``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from bert_variants.ops.activations import activation
+from bert_variants.ops.attention import attend
+from bert_variants.ops.dropout import dropout
+from bert_variants.ops.precision import PRECISIONS, einsum
+from bert_variants.types import Leaf
+
+# Google's initialiser: normal of standard deviation 0.02 cut at two of them, so really 0.0176.
+truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What the layers of an encoder have in common.
+
+    Attributes:
+        width: D.
+        heads: N, dividing D.
+        ffn: F.
+        dropout: on every sub-layer's output.
+        attention_dropout: on attention probabilities.
+        eps: of the LayerNorms.
+        activation: of the feed-forward layer.
+        precision: see ops/precision.py.
+        scores: whether attention scores are kept.
+        initialiser: of kernels and embeddings.
+    """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float
+    attention_dropout: float
+    eps: float
+    activation: str
+    precision: str
+    scores: bool = False
+    initialiser: Any = truncated_normal
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}.")
+
+
+class Dense(nn.Module):
+    """x W + b over the last axis."""
+
+    features: int
+    precision: str = "float32"
+    bias: bool = True
+    initialiser: Any = truncated_normal
+
+    @nn.compact
+    def __call__(self, x: Leaf) -> jax.Array:
+        kernel = self.param("kernel", self.initialiser, (x.shape[-1], self.features), jnp.float32)
+        # one flat product: XLA's CPU and GPU kernels are faster on [B*T, D] than on [B, T, D]
+        flat = einsum("md,df->mf", x.reshape(-1, x.shape[-1]), kernel, self.precision)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            flat = flat + bias.astype(flat.dtype)[None]
+        return flat.reshape(*x.shape[:-1], self.features)
+
+
+class Norm(nn.Module):
+    """LayerNorm over the last axis, in float32, with scale and bias."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Leaf) -> jax.Array:
+        shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        wide = x.astype(jnp.float32)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        spread = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(spread + self.eps)
+        return (normal * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+
+class Dropout(nn.Module):
+    """Hash dropout on the stream ``dropout``; nothing at rate 0 or outside training."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Leaf, *, train: bool) -> jax.Array:
+        return dropout(x, self.rate, self.make_rng("dropout")) if train and self.rate else x
+
+
+class Table(nn.Module):
+    """An embedding table. Calling it looks ids up; ``weights()`` gives the table, for tying."""
+
+    rows: int
+    width: int
+    initialiser: Any = truncated_normal
+
+    def setup(self) -> None:
+        self.embedding = self.param(
+            "embedding", self.initialiser, (self.rows, self.width), jnp.float32
+        )
+
+    def __call__(self, ids: Leaf) -> jax.Array:
+        return jnp.take(self.embedding, ids, axis=0, mode="clip")
+
+    def weights(self) -> jax.Array:
+        """float32 [rows, width]."""
+        return self.embedding
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with its output projection, without residual."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: Leaf, visible_BNTT: Leaf, *, train: bool
+    ) -> tuple[jax.Array, jax.Array | None]:
+        shape = self.shape
+        heads = (*x_BTD.shape[:2], shape.heads, shape.width // shape.heads)
+
+        def project(name: str) -> jax.Array:
+            dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name=name)
+            return dense(x_BTD).reshape(heads)
+
+        key = self.make_rng("dropout") if train and shape.attention_dropout else None
+        context_BTNH, scores = attend(
+            project("query"),
+            project("key"),
+            project("value"),
+            visible_BNTT,
+            precision=shape.precision,
+            rate=shape.attention_dropout,
+            key=key,
+            scores=shape.scores,
+        )
+        out = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="out")
+        return out(context_BTNH.reshape(x_BTD.shape)), scores
+
+
+class FeedForward(nn.Module):
+    """Two dense layers around an activation, without residual."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, x: Leaf) -> jax.Array:
+        shape = self.shape
+        wide = Dense(shape.ffn, shape.precision, initialiser=shape.initialiser, name="wide")(x)
+        wide = activation(shape.activation, wide)
+        return Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="narrow")(wide)
+
+
+class Block(nn.Module):
+    """Post-LN transformer layer: x = norm(x + dropout(attention(x))), then the same for the FFN."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: Leaf, visible_BNTT: Leaf, *, train: bool
+    ) -> tuple[jax.Array, jax.Array | None]:
+        shape = self.shape
+        update, scores = Attention(shape, name="attention")(x_BTD, visible_BNTT, train=train)
+        update = Dropout(shape.dropout, name="attention_dropout")(update, train=train)
+        x_BTD = Norm(shape.eps, name="attention_norm")(x_BTD + update)
+        update = FeedForward(shape, name="ffn")(x_BTD)
+        update = Dropout(shape.dropout, name="ffn_dropout")(update, train=train)
+        return Norm(shape.eps, name="ffn_norm")(x_BTD + update), scores
+
+
+class Embeddings(nn.Module):
+    """Token + segment + position, LayerNorm, dropout."""
+
+    vocab_size: int
+    positions: int
+    segments: int
+    shape: Shape
+
+    def setup(self) -> None:
+        def table(rows: int) -> Table:
+            return Table(rows, self.shape.width, self.shape.initialiser)
+
+        self.word = table(self.vocab_size)
+        self.position = table(self.positions)
+        if self.segments:
+            self.segment = table(self.segments)
+        self.norm = Norm(self.shape.eps)
+        self.drop = Dropout(self.shape.dropout)
+
+    def __call__(self, ids_BT: Leaf, positions_BT: Leaf, segments_BT: Leaf, *, train: bool) -> Any:
+        x_BTD = self.word(ids_BT) + self.position(positions_BT)
+        if self.segments:
+            x_BTD = x_BTD + self.segment(segments_BT)
+        x_BTD = self.drop(self.norm(x_BTD), train=train)
+        return x_BTD.astype(PRECISIONS[self.shape.precision].activations)
+
+
+# Regular expression on a parameter's path -> its PartitionSpec, first match wins. Paths are like
+# "encoder/layers/attention/query/kernel"; everything under "layers" has a leading axis of layers.
+# Matrices are split over both axes, so that "fsdp" shards storage and "tensor" the arithmetic.
+RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"layers/.*(query|key|value|wide)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
+    (r"layers/.*(query|key|value|wide)/bias$", PartitionSpec(None, "tensor")),
+    (r"layers/.*(out|narrow)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
+    (r"layers/.*(out|narrow)/bias$", PartitionSpec()),
+    (r"norm/(scale|bias)$", PartitionSpec()),
+    (r"word/embedding$", PartitionSpec("tensor", "fsdp")),
+    (r"(position|segment)/embedding$", PartitionSpec(None, "fsdp")),
+    (r"heads/[^/]+/dense/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"heads/[^/]+/dense/bias$", PartitionSpec("tensor")),
+    (r"heads/[^/]+/output/kernel$", PartitionSpec("fsdp", None)),
+    (r"heads/[^/]+/output/bias$", PartitionSpec()),
+    (r"heads/[^/]+/bias$", PartitionSpec("tensor")),
+)

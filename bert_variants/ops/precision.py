@@ -1,0 +1,100 @@
+"""In which number format the matrix products run. Parameters, sums and losses stay float32.
+
+=============== ============== ==============  =======================================
+name            activations    product inputs  where it pays
+=============== ============== ==============  =======================================
+float32         float32        float32         everywhere; the reference
+bfloat16        bfloat16       bfloat16        GPU, TPU
+bfloat16_dots   float32        bfloat16        CPUs with bfloat16 instructions
+=============== ============== ==============  =======================================
+
+Every product accumulates in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bert_variants.types import Leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Formats of the activations between products and of the products' inputs."""
+
+    activations: Any
+    products: Any
+
+
+PRECISIONS = {
+    "float32": Precision(jnp.float32, jnp.float32),
+    "bfloat16": Precision(jnp.bfloat16, jnp.bfloat16),
+    "bfloat16_dots": Precision(jnp.float32, jnp.bfloat16),
+}
+
+
+def resolve(name: str, backend: str | None = None) -> str:
+    """The name of a precision, with ``auto`` decided for ``backend`` (the default one if None)."""
+    if name != "auto":
+        return name
+    if (backend or jax.default_backend()) != "cpu":
+        return "bfloat16"
+    return "bfloat16_dots" if _cpu_has_bfloat16() else "float32"
+
+
+@functools.cache
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def einsum(spec: str, x: Leaf, y: Leaf, precision: str) -> jax.Array:
+    """``jnp.einsum`` of two operands in the given precision, also in the backward pass.
+
+    Each index of an operand must stand in the output or in the other operand, once. Returns the
+    precision's activation format.
+    """
+    chosen = PRECISIONS[precision]
+    if chosen.products == jnp.float32:
+        return jnp.einsum(spec, x, y)
+    return _rounded_einsum(spec, x, y).astype(chosen.activations)
+
+
+# Left to itself, autodiff multiplies the float32 cotangent with the bfloat16 operand in float32,
+# which loses the fast kernel in two of three products. So the cotangent is rounded too; what comes
+# out is accumulated in float32 and keeps the operand's own format (float32 for parameters).
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rounded_einsum(spec: str, x: Leaf, y: Leaf) -> jax.Array:
+    return _low(spec, x, y)
+
+
+def _low(spec: str, x: Leaf, y: Leaf) -> jax.Array:
+    x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _forward(spec: str, x: Leaf, y: Leaf) -> tuple[jax.Array, tuple[Leaf, ...]]:
+    formats = (jnp.zeros((0,), x.dtype), jnp.zeros((0,), y.dtype))  # a dtype is no pytree leaf
+    x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+    return _low(spec, x, y), (x, y, *formats)
+
+
+def _backward(spec: str, saved: tuple[Leaf, ...], out: Leaf) -> tuple[Leaf, Leaf]:
+    x, y, like_x, like_y = saved
+    inputs, result = spec.split("->")
+    left, right = inputs.split(",")
+    to_x = _low(f"{result},{right}->{left}", out, y)
+    to_y = _low(f"{left},{result}->{right}", x, out)
+    return to_x.astype(like_x.dtype), to_y.astype(like_y.dtype)
+
+
+_rounded_einsum.defvjp(_forward, _backward)
