@@ -32,12 +32,17 @@ class Window:
             sentences documents[d] .. documents[d + 1] - 1. No document is empty.
         sentences: int64 [n_sentences + 1], offsets into the tokens: sentence s is the tokens
             sentences[s] .. sentences[s + 1] - 1. No sentence is empty.
+        tokens: uint16 or uint32 [n_tokens], the ids.
         word_starts: bool [n_tokens], True where a token begins a word.
+        units: uint8 [n_tokens] or None where no units were prepared: 0 for a token of no unit,
+            else the unit's kind + 1, with bit 7 set where a unit begins.
     """
 
     documents: np.ndarray
     sentences: np.ndarray
+    tokens: np.ndarray
     word_starts: np.ndarray
+    units: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Plan:
             1; None where a row is one sequence.
         labels: name -> integer array [n_rows].
         dropped: reason -> how many tokens were left out for it.
+        altered: reason -> how many sentences were not taken whole.
     """
 
     rows: np.ndarray
@@ -60,6 +66,7 @@ class Plan:
     pack: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows) - 1
