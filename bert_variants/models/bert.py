@@ -114,9 +114,7 @@ class Bert(nn.Module):
         embeddings = Embeddings(
             self.vocab_size, self.positions, self.segments, shape, name="embeddings"
         )
-        first_BTD = embeddings(
-            batch.inputs_BT, batch.positions_BT, batch.segments_BT, train=train
-        )
+        first_BTD = embeddings(batch.inputs_BT, batch.positions_BT, batch.segments_BT, train=train)
         encoder = Encoder(self.layers, shape, self.unroll, self.remat, name="encoder")
         top_BTD, (each_LBTD, scores) = encoder(
             first_BTD, visible(batch.valid_BT, batch.packs_BT), train=train

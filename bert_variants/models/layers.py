@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from bert_variants.ops.activations import activation
 from bert_variants.ops.attention import attend
 from bert_variants.ops.dropout import dropout
+from bert_variants.ops.placement import keep_rows, place
 from bert_variants.ops.precision import PRECISIONS, einsum
 from bert_variants.types import Leaf
 
@@ -104,10 +105,16 @@ class Dropout(nn.Module):
 
 
 class Table(nn.Module):
-    """An embedding table. Calling it looks ids up; ``weights()`` gives the table, for tying."""
+    """An embedding table. Calling it looks ids up; ``weights()`` gives the table, for tying.
+
+    Attributes:
+        rows, width: of the table.
+        axis: the mesh axis that its rows are split over while it is used, or None.
+    """
 
     rows: int
     width: int
+    axis: str | None = None
     initialiser: Any = truncated_normal
 
     def setup(self) -> None:
@@ -116,11 +123,11 @@ class Table(nn.Module):
         )
 
     def __call__(self, ids: Leaf) -> jax.Array:
-        return jnp.take(self.embedding, ids, axis=0, mode="clip")
+        return keep_rows(jnp.take(self.weights(), ids, axis=0, mode="clip"))
 
     def weights(self) -> jax.Array:
-        """float32 [rows, width]."""
-        return self.embedding
+        """float32 [rows, width], its width gathered from the devices that store parts of it."""
+        return place(self.embedding, self.axis)
 
 
 class Attention(nn.Module):
@@ -164,7 +171,9 @@ class FeedForward(nn.Module):
         shape = self.shape
         wide = Dense(shape.ffn, shape.precision, initialiser=shape.initialiser, name="wide")(x)
         wide = activation(shape.activation, wide)
-        return Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="narrow")(wide)
+        return Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="narrow")(
+            wide
+        )
 
 
 class Block(nn.Module):
@@ -179,10 +188,10 @@ class Block(nn.Module):
         shape = self.shape
         update, scores = Attention(shape, name="attention")(x_BTD, visible_BNTT, train=train)
         update = Dropout(shape.dropout, name="attention_dropout")(update, train=train)
-        x_BTD = Norm(shape.eps, name="attention_norm")(x_BTD + update)
+        x_BTD = keep_rows(Norm(shape.eps, name="attention_norm")(x_BTD + update))
         update = FeedForward(shape, name="ffn")(x_BTD)
         update = Dropout(shape.dropout, name="ffn_dropout")(update, train=train)
-        return Norm(shape.eps, name="ffn_norm")(x_BTD + update), scores
+        return keep_rows(Norm(shape.eps, name="ffn_norm")(x_BTD + update)), scores
 
 
 class Embeddings(nn.Module):
@@ -194,10 +203,10 @@ class Embeddings(nn.Module):
     shape: Shape
 
     def setup(self) -> None:
-        def table(rows: int) -> Table:
-            return Table(rows, self.shape.width, self.shape.initialiser)
+        def table(rows: int, axis: str | None = None) -> Table:
+            return Table(rows, self.shape.width, axis, self.shape.initialiser)
 
-        self.word = table(self.vocab_size)
+        self.word = table(self.vocab_size, "tensor")
         self.position = table(self.positions)
         if self.segments:
             self.segment = table(self.segments)
@@ -209,7 +218,7 @@ class Embeddings(nn.Module):
         if self.segments:
             x_BTD = x_BTD + self.segment(segments_BT)
         x_BTD = self.drop(self.norm(x_BTD), train=train)
-        return x_BTD.astype(PRECISIONS[self.shape.precision].activations)
+        return keep_rows(x_BTD.astype(PRECISIONS[self.shape.precision].activations))
 
 
 # Regular expression on a parameter's path -> its PartitionSpec, first match wins. Paths are like
@@ -222,7 +231,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"layers/.*(out|narrow)/bias$", PartitionSpec()),
     (r"norm/(scale|bias)$", PartitionSpec()),
     (r"word/embedding$", PartitionSpec("tensor", "fsdp")),
-    (r"(position|segment)/embedding$", PartitionSpec(None, "fsdp")),
+    (r"(position|segment)/embedding$", PartitionSpec()),
     (r"heads/[^/]+/dense/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"heads/[^/]+/dense/bias$", PartitionSpec("tensor")),
     (r"heads/[^/]+/output/kernel$", PartitionSpec("fsdp", None)),

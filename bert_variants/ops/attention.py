@@ -63,7 +63,9 @@ def attend(
         )
         return context, None
     # scaling the queries touches T * H numbers, scaling the scores T * T
-    raw_BNTT = einsum("btnh,bsnh->bnts", q_BTNH * jnp.asarray(scale, q_BTNH.dtype), k_BTNH, precision)
+    raw_BNTT = einsum(
+        "btnh,bsnh->bnts", q_BTNH * jnp.asarray(scale, q_BTNH.dtype), k_BTNH, precision
+    )
     raw_BNTT = raw_BNTT.astype(jnp.float32)
     if bias_BNTT is not None:
         raw_BNTT = raw_BNTT + bias_BNTT
@@ -78,7 +80,5 @@ def attend(
 
 def _fused_fits(precision: str, *, drops: bool, bias: bool, scores: bool) -> bool:
     return (
-        precision == "bfloat16"
-        and not (drops or bias or scores)
-        and jax.default_backend() == "gpu"
+        precision == "bfloat16" and not (drops or bias or scores) and jax.default_backend() == "gpu"
     )

@@ -164,17 +164,23 @@ def replace_row(
     if coin_T is None:
         coin_T = jax.random.uniform(coin_key, tokens_T.shape)
     random_T = jax.random.randint(id_key, tokens_T.shape, 0, vocab.size, jnp.int32)
-    put_T = jnp.where(coin_T < mask, vocab.mask, jnp.where(coin_T < mask + random, random_T, tokens_T))
+    put_T = jnp.where(
+        coin_T < mask, vocab.mask, jnp.where(coin_T < mask + random, random_T, tokens_T)
+    )
     return jnp.where(chosen_T, put_T, tokens_T).astype(jnp.int32)
 
 
 def check_shares(mask: float, random: float) -> None:
     """Refuse shares of replacement that are not probabilities."""
     if not (0 <= mask <= 1 and 0 <= random <= 1 and mask + random <= 1 + 1e-9):
-        raise ValueError(f"mask={mask} and random={random}: shares must lie in [0, 1] and sum to <= 1.")
+        raise ValueError(
+            f"mask={mask} and random={random}: shares must lie in [0, 1] and sum to <= 1."
+        )
 
 
-def predict(batch: Batch, inputs_BT: Leaf, chosen_BT: Leaf, slots_P: int, **fields: Leaf) -> Corrupted:
+def predict(
+    batch: Batch, inputs_BT: Leaf, chosen_BT: Leaf, slots_P: int, **fields: Leaf
+) -> Corrupted:
     """Join a batch, its corrupted inputs and the chosen positions into a Corrupted.
 
     A worked row, P=4::

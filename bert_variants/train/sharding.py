@@ -56,7 +56,10 @@ def check_batch(experiment: config.Experiment, mesh: Mesh) -> None:
     """
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     micro = experiment.run.batch // experiment.run.microbatches
-    for field, rows in (("run.batch / run.microbatches", micro), ("evals.batch", experiment.evals.batch)):
+    for field, rows in (
+        ("run.batch / run.microbatches", micro),
+        ("evals.batch", experiment.evals.batch),
+    ):
         if rows % ways:
             raise ConfigError(
                 f"{field} is {rows}, not divisible by the {ways} ways that mesh.data x mesh.fsdp "
