@@ -185,10 +185,8 @@ def test_truncated_and_damaged_archives_are_errors(tmp_path, suffix, compress):
     path.write_bytes(b"")
     with pytest.raises(SourceError, match=rf"x\.txt\{suffix} is named"):
         texts(path)
-    middle = len(data) // 2
-    path.write_bytes(
-        data[:middle] + bytes(b ^ 0x55 for b in data[middle : middle + 8]) + data[middle + 8 :]
-    )
+    flip = len(data) - 6 if suffix == ".gz" else len(data) // 2  # gzip: its checksum
+    path.write_bytes(data[:flip] + bytes([data[flip] ^ 0x55]) + data[flip + 1 :])
     with pytest.raises(SourceError, match=rf"x\.txt\{suffix} is damaged"):
         texts(path, by="line")
 
@@ -196,7 +194,7 @@ def test_truncated_and_damaged_archives_are_errors(tmp_path, suffix, compress):
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
 def test_a_decompression_bomb_is_refused_early(tmp_path, compress):
     path = tmp_path / ("bomb.txt.gz" if compress is gzip.compress else "bomb.txt.bz2")
-    path.write_bytes(compress(b"a b " * (5 << 20)))
+    path.write_bytes(compress(b"a b " * (1 << 20)))
     reading = source(path).documents()
     with pytest.raises(SourceError, match=r"bomb\.txt\.\w+ decompresses to more than"):
         list(reading)
@@ -241,7 +239,7 @@ def test_unknown_mode(tmp_path):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_one_huge_line_is_read_in_bounded_memory(tmp_path, by, suffix):
     path = tmp_path / f"x.txt{suffix}"
-    size = 24 << 20
+    size = 12 << 20
     with gzip.open(path, "wb", 1) if suffix else path.open("wb") as file:
         for n in range(size >> 14):
             file.write((b"%07d " % (n * 7919 % 10**7)) * (1 << 11))
@@ -255,7 +253,7 @@ def test_one_huge_line_is_read_in_bounded_memory(tmp_path, by, suffix):
     tracemalloc.stop()
     assert total == size
     assert longest <= pieces.LONGEST + 2 * pieces.WINDOW
-    assert peak < 10 << 20
+    assert peak < 6 << 20
 
 
 def test_a_json_line_is_cut_too(tmp_path):

@@ -80,6 +80,18 @@ def find(pattern: str) -> tuple[Path, list[str]]:
     return root, [f.relative_to(root).as_posix() for f in files]
 
 
+def size(path: Path) -> int:
+    """Bytes of a file on the disk.
+
+    Raises:
+        SourceError: the file is gone.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
 def content_hash(path: Path) -> str:
     """sha256 of a file's bytes as they lie on the disk.
 
@@ -94,9 +106,9 @@ def content_hash(path: Path) -> str:
 
 
 class Stream:
-    """The bytes of a text file, decompressed on the way; only for reading forward.
+    """``with Stream(path) as stream``: the bytes of a text file, decompressed on the way.
 
-    Raises (on opening and while reading):
+    Raises (on entering and while reading):
         SourceError: a file that cannot be read; first bytes that belong to another kind of file
             than the name says (compressed twice, an archive, UTF-16); damaged or truncated
             compressed data; more than ``MAX_RATIO`` times or ``MAX_BYTES`` of decompressed data.
@@ -104,26 +116,39 @@ class Stream:
 
     def __init__(self, path: Path, start: int = 0) -> None:
         self._path = path
+        self._start = start
         self._out = 0
-        kind = _COMPRESSED.get(path.suffix)
+        self._limit = MAX_BYTES
+
+    def __enter__(self) -> Stream:
         try:
-            raw = path.open("rb")
-            self._limit = MAX_BYTES
-            self._file: BinaryIO = raw
-            if kind is not None:
-                size = os.fstat(raw.fileno()).st_size
-                self._limit = min(MAX_BYTES, max(RATIO_FREE, MAX_RATIO * size))
-                self._check_magic(raw.read(len(kind[0])), kind[0])
-                raw.close()
-                self._file = kind[1](path)
+            self._file: BinaryIO = self._path.open("rb")
         except OSError as error:
-            raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from None
-        if start:
-            self._file.seek(start)
-        else:
-            self._check_text(self.read(_HEAD))
-            self._file.seek(0)
-            self._out = 0
+            raise SourceError(f"{self._path} cannot be read: {error.strerror or error}.") from None
+        try:
+            self._begin()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def _begin(self) -> None:
+        if is_compressed(self._path):
+            magic, opener = _COMPRESSED[self._path.suffix]
+            self._check_magic(self._file.read(len(magic)), magic)
+            size = os.fstat(self._file.fileno()).st_size
+            self._limit = min(MAX_BYTES, max(RATIO_FREE, MAX_RATIO * size))
+            self._file.close()
+            self._file = opener(self._path)
+        if self._start:
+            self._file.seek(self._start)
+            return
+        self._check_text(self.read(_HEAD))
+        self._file.seek(0)
+        self._out = 0
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes; none at the end."""
@@ -132,10 +157,6 @@ class Stream:
     def readline(self, size: int) -> bytes:
         """Bytes up to and with the next newline, but at most ``size``; none at the end."""
         return self._checked(self._file.readline, size)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
     def _checked(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:

@@ -29,9 +29,10 @@ from bert_variants.text.sources import (
     Source,
     SourceError,
     clean,
+    files,
     pieces,
 )
-from bert_variants.text.sources.files import Stream, content_hash, find, is_compressed
+from bert_variants.text.sources.files import Stream
 from bert_variants.text.sources.pieces import LONGEST, Piece
 
 MODES = ("auto", "file", "blank_line", "line", "json_lines")
@@ -61,7 +62,7 @@ def text(pattern: str, *, field: str = "text", by: str = "auto", strict: bool = 
     """
     if by not in MODES:
         raise SourceError(f"text({pattern!r}, by={by!r}): by is one of {', '.join(MODES)}.")
-    root, names = find(pattern)
+    root, names = files.find(pattern)
     return TextFiles(str(root), tuple(names), field, by, strict)
 
 
@@ -87,8 +88,8 @@ class TextFiles(Source):
     def parts(self) -> list[Part]:
         parts = []
         for name in self.names:
-            size = (Path(self.root) / name).stat().st_size
-            if is_compressed(Path(name)):
+            size = files.size(Path(self.root) / name)
+            if files.is_compressed(Path(name)):
                 parts.append(Part(name, 0, -1, size))
                 continue
             for start in range(0, max(size, 1), PART):
@@ -99,7 +100,7 @@ class TextFiles(Source):
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"text(field={self.field!r}, strict={self.strict})".encode())
         for name in self.names:
-            content = content_hash(Path(self.root) / name)
+            content = files.content_hash(Path(self.root) / name)
             digest.update(f"\0{name}\0{self.mode(name)}\0{content}".encode())
         return digest.hexdigest()
 
@@ -109,10 +110,9 @@ class TextFiles(Source):
     def _documents(self, part: Part, dropped: Counter[str]) -> Iterator[Document]:
         path = Path(self.root) / part.name
         mode = self.mode(part.name)
-        lines_before = int(part.start > 0 and mode != "file")
-        stream = Stream(path, part.start - lines_before)
+        behind = int(part.start > 0 and mode != "file")  # is the byte in front a newline?
         found = False
-        try:
+        with Stream(path, part.start - behind) as stream:
             for at, string, first in self._texts(stream, path, part, mode, dropped):
                 found = True
                 string = clean(string, dropped)
@@ -122,8 +122,6 @@ class TextFiles(Source):
                     yield Document(part.name if at == "0" else f"{part.name}@{at}", string)
                 else:
                     dropped[EMPTY] += 1
-        finally:
-            stream.close()
         if not found and part.start == 0:
             dropped["empty file"] += 1
 
@@ -205,9 +203,9 @@ def _member(line: str, field: str) -> str:
 
 def _line_number(path: Path, offset: int) -> int:
     """The number, from 1, of the line that begins at ``offset``. Reads the file again."""
-    stream, number, left = Stream(path), 1, offset
-    while left and (data := stream.read(min(left, 1 << 16))):
-        number += data.count(b"\n")
-        left -= len(data)
-    stream.close()
+    number, left = 1, offset
+    with Stream(path) as stream:
+        while left and (data := stream.read(min(left, 1 << 16))):
+            number += data.count(b"\n")
+            left -= len(data)
     return number
