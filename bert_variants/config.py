@@ -149,12 +149,15 @@ class Evals:
     """The probes that judge every run alike, whatever trained it.
 
     Attributes:
+        example: how held-out rows are built for the masks; not the run's own, so that runs with
+            different rows are judged on the same ones.
         masks: corruptions whose masks over held-out rows are fixed: the same for every run on the
             same corpus.
         rows: held-out rows at most.
         batch: rows of an evaluation batch.
     """
 
+    example: str = "single()"
     masks: tuple[str, ...] = ("tokens(rate=0.15)", "whole_words(rate=0.15)")
     rows: int = 512
     batch: int = 64
@@ -170,7 +173,6 @@ class Experiment:
         corruption: what is done to the text, such as ``tokens(rate=0.15)``.
         model: the architecture, such as ``bert(layers=12, width=768)``.
         objectives: a weighted sum, such as ``mlm + 0.5*nsp``.
-        teacher: a run directory whose outputs the objectives may read; empty: none.
     """
 
     name: str = "bert"
@@ -182,7 +184,6 @@ class Experiment:
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     run: Run = dataclasses.field(default_factory=Run)
     evals: Evals = dataclasses.field(default_factory=Evals)
-    teacher: str = ""
 
     def __post_init__(self) -> None:
         for path, low in _AT_LEAST.items():
@@ -240,6 +241,7 @@ _CALLS = {
     "model": "model",
     "optim.optimizer": "optimizer",
     "optim.schedule": "schedule",
+    "evals.example": "example",
     "evals.masks": "corruption",
 }
 _OPTIONAL_CALLS = ("data.held_out_source", "data.units")
@@ -326,7 +328,8 @@ def check(experiment: Experiment) -> None:
         found = {
             path: registry.lookup(family, get_field(experiment, path))
             for path, family in _CALLS.items()
-            if path != "evals.masks" and (path not in _OPTIONAL_CALLS or get_field(experiment, path))
+            if path != "evals.masks"
+            and (path not in _OPTIONAL_CALLS or get_field(experiment, path))
         }
         for call in experiment.evals.masks:
             registry.lookup("corruption", call)
@@ -338,8 +341,6 @@ def check(experiment: Experiment) -> None:
     example, corruption, model = (found[k] for k in ("data.example", "corruption", "model"))
     given = {f"labels.{name}" for name in example.traits["labels"]}
     given |= set(corruption.traits["gives"])
-    if experiment.teacher:
-        given.add("teacher")
     for objective in objectives:
         for need in objective.traits["needs"]:
             if need not in given:
@@ -428,7 +429,9 @@ def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat.update(_flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {path + key: value})
+        flat.update(
+            _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {path + key: value}
+        )
     return flat
 
 

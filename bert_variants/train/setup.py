@@ -1,0 +1,229 @@
+"""Everything that a run needs, built from its config: the place where the seams meet."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from bert_variants import config, keys, registry
+from bert_variants.models import network
+from bert_variants.text.pipeline import Pipeline
+from bert_variants.text.store import Store
+from bert_variants.text.tokenizer import Tokenizer
+from bert_variants.train import evaluate, optim, sharding, step
+from bert_variants.train.state import TrainState
+from bert_variants.types import Batch, Corrupted, Leaf, Mean, Vocab
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run, ready to start.
+
+    Attributes:
+        experiment: its config.
+        mesh: the devices.
+        store, tokenizer, vocab: the prepared text and what made it.
+        network: the model as pure functions.
+        objectives: weighted.
+        rows: the training rows, a pure function of the position.
+        state_shardings, abstract_state: of the train state.
+        init_state: makes the state of step 0 on the mesh.
+        train_step: jitted ``(state, device batch) -> (state, metrics)``; the state is donated.
+        probes: what the run is judged by.
+    """
+
+    experiment: config.Experiment
+    mesh: Mesh
+    store: Store
+    tokenizer: Tokenizer
+    vocab: Vocab
+    network: network.Network
+    objectives: tuple[step.Weighted, ...]
+    rows: Pipeline
+    state_shardings: Any
+    abstract_state: Any
+    init_state: Callable[[], TrainState]
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]
+    probes: tuple[evaluate.Probe, ...]
+
+    def put_batch(self, batch: Batch) -> Batch:
+        """This process's rows as a global batch on the mesh."""
+        return sharding.put_batch(batch, self.mesh)
+
+    def evaluate(
+        self, params: Any, interrupted: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
+        """All held-out results; ``held_out/loss`` is the weighted sum that the run minimises."""
+        results = evaluate.evaluate(params, self.probes, interrupted)
+        if results:
+            results["held_out/loss"] = evaluate.weighted_loss(results, self.objectives)
+        return results
+
+
+def make(experiment: config.Experiment, store: Store) -> Setup:
+    """Build everything that ``experiment`` names over the prepared text in ``store``.
+
+    Raises:
+        ConfigError: parts that do not fit each other, the mesh, or the text.
+    """
+    config.check(experiment)
+    mesh = sharding.make_mesh(experiment.mesh)
+    sharding.check_batch(experiment, mesh)
+    vocab = store.vocab
+    net = network.build(experiment, vocab.size)
+    _check_length(experiment)
+    objectives = step.objectives_of(experiment)
+    optimizer, schedule = optim.build(experiment.optim, experiment.run.steps)
+    example = example_rows(
+        experiment.data.length, registry.lookup("example", experiment.data.example)
+    )
+    seed = experiment.run.seed
+
+    def init() -> TrainState:
+        params = net.init(keys.root(seed), example)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=optimizer.init(params),
+            skipped=jnp.zeros((), jnp.int32),
+        )
+
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(init)
+    placed = sharding.shardings(shapes, mesh, net.rules)
+    train_step = step.make_train_step(
+        net.apply,
+        bind(experiment.corruption, vocab),
+        objectives,
+        optimizer,
+        schedule,
+        seed=seed,
+        copies=experiment.data.copies,
+        microbatches=experiment.run.microbatches,
+    )
+    return Setup(
+        experiment=experiment,
+        mesh=mesh,
+        store=store,
+        tokenizer=store.tokenizer,
+        vocab=vocab,
+        network=net,
+        objectives=objectives,
+        rows=pipeline(experiment, store, "train"),
+        state_shardings=placed,
+        abstract_state=jax.tree.map(
+            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placed
+        ),
+        init_state=on_mesh(mesh, jax.jit(init, out_shardings=placed)),
+        train_step=on_mesh(
+            mesh, jax.jit(train_step, donate_argnums=0, out_shardings=(placed, None))
+        ),
+        probes=make_probes(experiment, store, net, objectives, mesh),
+    )
+
+
+def pipeline(experiment: config.Experiment, store: Store, split: str) -> Pipeline:
+    """The rows of a split as the run sees them; this process's share of each batch."""
+    return Pipeline(
+        store,
+        split,
+        example=experiment.data.example,
+        length=experiment.data.length,
+        batch=experiment.run.batch,
+        seed=experiment.run.seed,
+        copies=experiment.data.copies,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def make_probes(
+    experiment: config.Experiment,
+    store: Store,
+    net: network.Network,
+    objectives: tuple[step.Weighted, ...],
+    mesh: Mesh,
+) -> tuple[evaluate.Probe, ...]:
+    """The run's own objectives on its own rows, then each fixed mask set on common rows."""
+    vocab = store.vocab
+
+    def batches(example: str) -> Callable[[], Iterator[Batch]]:
+        rows = Pipeline(
+            store,
+            "held_out",
+            example=example,
+            length=experiment.data.length,
+            batch=experiment.evals.batch,
+            seed=evaluate.PROBE_SEED,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return lambda: (sharding.put_batch(b, mesh) for b in rows.fixed(experiment.evals.rows))
+
+    def probe(
+        name: str, corruption: str, example: str, judged: tuple[step.Weighted, ...]
+    ) -> evaluate.Probe:
+        a_step = step.make_eval_step(
+            net.apply, bind(corruption, vocab), judged, seed=evaluate.PROBE_SEED
+        )
+        return evaluate.Probe(name, on_mesh(mesh, jax.jit(a_step)), batches(example))
+
+    found = [probe("held_out", experiment.corruption, experiment.data.example, objectives)]
+    if "token_logits_BPV" in dict(config.wanted_outputs(experiment)):
+        mlm = step.Weighted("mlm", 1.0, registry.lookup("objective", "mlm"))
+        judged = (mlm, evaluate.unigram(vocab))
+        found += [
+            probe(mask, mask, experiment.evals.example, judged) for mask in experiment.evals.masks
+        ]
+    return tuple(found)
+
+
+def bind(corruption: str, vocab: Vocab) -> Callable[[Leaf, Batch], Corrupted]:
+    """``(keys_B, batch) -> Corrupted`` for a corruption's call-string."""
+    call = registry.lookup("corruption", corruption)
+    return lambda keys_B, batch: call(keys_B, batch, vocab)
+
+
+def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` called with ``mesh`` set, so that models may say where activations lie."""
+
+    @functools.wraps(function)
+    def called(*args: Any) -> Any:
+        with jax.set_mesh(mesh):
+            return function(*args)
+
+    return called
+
+
+def example_rows(length: int, example: registry.Call) -> Batch:
+    """One row of zeros with every array that rows of this kind have, to make parameters from."""
+    ids = jnp.zeros((1, length), jnp.int32)
+    truth = jnp.ones((1, length), bool)
+    return Batch(
+        tokens_BT=ids,
+        segments_BT=ids,
+        positions_BT=ids,
+        valid_BT=truth,
+        maskable_BT=truth,
+        words_BT=ids,
+        units_BT=ids,
+        example_id_B=jnp.zeros(1, jnp.uint32),
+        visit_B=jnp.zeros(1, jnp.uint32),
+        labels={name: jnp.zeros(1, jnp.int32) for name in example.traits["labels"]},
+    )
+
+
+def _check_length(experiment: config.Experiment) -> None:
+    call = registry.lookup("model", experiment.model)
+    positions = call.argument("positions")
+    if experiment.data.length > positions:
+        raise config.ConfigError(
+            f"data.length is {experiment.data.length}, but {experiment.model} has {positions} "
+            f"positions. Take a shorter length or --model.positions {experiment.data.length}."
+        )
