@@ -49,7 +49,14 @@ class Encoded:
 
 
 class Tokenizer(abc.ABC):
-    """Text to ids and back. Special tokens in raw text are ordinary text and never parsed."""
+    """Text to ids and back. Special tokens in raw text are ordinary text and never parsed.
+
+    Attributes:
+        training: what its training saw, left out and dropped, as counts; empty if it was loaded.
+            It is not part of ``files()``: two equal tokenizers may have been trained on other text.
+    """
+
+    training: Mapping[str, int] = {}
 
     @property
     @abc.abstractmethod
@@ -100,6 +107,17 @@ class Tokenizer(abc.ABC):
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in self.files().items():
             (folder / name).write_bytes(data)
+
+
+def padded(vocab: Vocab, multiple: int) -> Vocab:
+    """``vocab`` with rows added up to a multiple, so that a model's table divides evenly.
+
+    The added ids are ``specials``: they are not text, and no corruption may put them into a row.
+    Sizes 30522 and 64 give 30528, with the specials 30522 .. 30527.
+    """
+    size = -(-vocab.size // multiple) * multiple
+    specials = (*vocab.specials, *range(vocab.size, size))
+    return dataclasses.replace(vocab, size=size, specials=specials)
 
 
 class Recipe(abc.ABC):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -42,6 +45,55 @@ def without_controls(text: str) -> tuple[str, np.ndarray | None]:
     if not gone:
         return text, None
     return _CONTROL.sub("", text), np.delete(np.arange(len(text) + 1, dtype=np.int32), gone)
+
+
+def raw_offsets(offsets: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    """Offsets [n, 2] into a changed text, turned into offsets into the text it was made from.
+
+    ``places[i]`` is where character i of the changed text stood; None means the same place. A
+    token ends behind its last character, whatever was dropped after that.
+    """
+    if places is None or not len(offsets):
+        return offsets
+    start = places[offsets[:, 0]]
+    last = places[np.maximum(offsets[:, 1] - 1, 0)] + 1
+    end = np.where(offsets[:, 1] > offsets[:, 0], last, start)
+    return np.stack([start, end], axis=1).astype(np.int32)
+
+
+def code_points(text: str) -> np.ndarray:
+    """uint32 [len]."""
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
+def offsets_array(offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Pairs as int32 [n, 2]."""
+    flat = itertools.chain.from_iterable(offsets)
+    return np.fromiter(flat, np.int32, 2 * len(offsets)).reshape(-1, 2)
+
+
+def trimmed(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Offsets [n, 2] without the white space that a token begins with; all of it may be that."""
+    blank = _table(str.isspace)[np.minimum(points, _TABLE - 1)]
+    start, end = offsets[:, 0].copy(), offsets[:, 1]
+    at = np.flatnonzero(start < end)
+    while len(at := at[blank[start[at]]]):
+        start[at] += 1
+        at = at[start[at] < end[at]]
+    return np.stack([start, end], axis=1)
+
+
+def alone(points: np.ndarray) -> np.ndarray:
+    """bool: which characters are words of their own (``stands_alone``)."""
+    return _table(stands_alone)[np.minimum(points, _TABLE - 1)]
+
+
+_TABLE = 0x32400  # behind the last ideograph; what lies higher is neither blank nor mark
+
+
+@functools.cache
+def _table(test: Callable[[str], bool]) -> np.ndarray:
+    return np.fromiter(map(test, map(chr, range(_TABLE))), bool, _TABLE)
 
 
 def is_cjk(character: str) -> bool:

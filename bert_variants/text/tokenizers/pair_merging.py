@@ -39,9 +39,9 @@ class _Words:
             symbols.append(_BREAK)
             weights.extend([count] * (len(word) + 1))
         n = len(symbols)
-        place = np.arange(n, dtype=np.int64)
+        place = np.arange(n, dtype=np.int32)
         return cls(
-            np.array(symbols, np.int64),
+            np.array(symbols, np.int32),
             np.array(weights, np.int64),
             np.maximum(place - 1, 0),
             np.minimum(place + 1, n - 1),
@@ -51,7 +51,7 @@ class _Words:
         """Pairs that begin at ``at`` and cross no break: their keys and their places."""
         left, right = self.symbols[at], self.symbols[self.after[at]]
         whole = (left >= 0) & (right >= 0)
-        return (left[whole] << _SHIFT) | right[whole], at[whole]
+        return (left[whole].astype(np.int64) << _SHIFT) | right[whole], at[whole]
 
     def merge(self, at: np.ndarray, new: int) -> None:
         """Join the symbols at ``at`` with their followers into ``new``. No two may overlap."""

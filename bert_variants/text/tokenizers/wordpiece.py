@@ -19,7 +19,7 @@ import numpy as np
 from bert_variants.registry import register
 from bert_variants.text.tokenizer import Encoded, Recipe, Tokenizer, TokenizerError
 from bert_variants.text.tokenizers import settings
-from bert_variants.text.tokenizers.characters import without_surrogates
+from bert_variants.text.tokenizers.characters import offsets_array, without_surrogates
 from bert_variants.text.tokenizers.vocabulary_file import (
     BERT_SPECIALS,
     check_unique,
@@ -29,7 +29,6 @@ from bert_variants.text.tokenizers.vocabulary_file import (
 )
 from bert_variants.text.tokenizers.wordpiece_training import (
     LONGEST_WORD,
-    Training,
     train_wordpiece,
 )
 from bert_variants.types import Vocab
@@ -39,11 +38,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class WordPiece(Tokenizer):
-    """Greedy longest-match pieces of BERT's words.
-
-    Attributes:
-        training: what its training saw and dropped; None if the vocabulary was loaded.
-    """
+    """Greedy longest-match pieces of BERT's words."""
 
     def __init__(
         self,
@@ -52,16 +47,15 @@ class WordPiece(Tokenizer):
         lowercase: bool,
         strip_accents: bool | None,
         name: str = VOCABULARY,
-        training: Training | None = None,
+        training: Mapping[str, int] | None = None,
     ):
         check_unique(tokens, name)
         self._tokens = tuple(tokens)
         self._vocab = vocab_of(tokens, BERT_SPECIALS, name)
         self._lowercase = lowercase
         self._strip_accents = strip_accents
-        self.training = training
+        self.training = training or {}
         self._library = _library_tokenizer(self._tokens, lowercase, strip_accents)
-        self._specials = frozenset(self._vocab.specials)
 
     @property
     def kind(self) -> str:
@@ -106,7 +100,7 @@ def encoded_of(encoding: Any) -> Encoded:
     return Encoded(
         np.array(encoding.ids, np.int32),
         np.array(encoding.word_ids, np.int32),
-        np.array(encoding.offsets, np.int32).reshape(-1, 2),
+        offsets_array(encoding.offsets),
     )
 
 
@@ -188,9 +182,9 @@ class _WordPieceRecipe(Recipe):
                 upper,
                 len(tokens),
             )
-        return self._make(tokens, self._file, None)
+        return self._make(tokens, self._file, {})
 
-    def _make(self, tokens: Sequence[str], name: str, training: Training | None) -> Tokenizer:
+    def _make(self, tokens: Sequence[str], name: str, training: Mapping[str, int]) -> Tokenizer:
         return WordPiece(
             tokens,
             lowercase=self._lowercase,
@@ -228,8 +222,8 @@ def wordpiece(
     Args:
         size: entries of the vocabulary to train, specials included.
         lowercase: lower-case the text, and strip accents unless told otherwise.
-        file: a ``vocab.txt`` (one token a line), or ERNIE's ``token<TAB>id`` as ``.tsv``. Given one,
-            nothing is trained, and the other parameters but the two normalising ones are not read.
+        file: a ``vocab.txt`` (one token a line), or ERNIE's ``token<TAB>id`` as ``.tsv``. Then
+            nothing is trained, and of the others only the two normalising parameters are read.
         strip_accents: True or False; None does as ``lowercase`` does, as BERT.
         min_frequency: pairs rarer than this are not merged in training.
         coverage: share of all characters that the trained alphabet covers.

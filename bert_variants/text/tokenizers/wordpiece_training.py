@@ -56,8 +56,8 @@ def train_wordpiece(
     min_frequency: int,
     coverage: float,
     limit_alphabet: int | None,
-) -> tuple[list[str], Training]:
-    """The tokens of a new vocabulary, and an account of the training.
+) -> tuple[list[str], dict[str, int]]:
+    """The tokens of a new vocabulary, and the fields of ``Training``.
 
     Layout: [PAD] [UNK] [CLS] [SEP] [MASK], the alphabet in code point order ("a", and "##a" unless
     it stands alone), then merges in the order of merging. Every word of at most 100 characters over
@@ -102,8 +102,9 @@ def train_wordpiece(
         size=len(tokens),
         asked=size,
     )
-    _LOG.info("trained a WordPiece vocabulary: %s", dataclasses.asdict(training))
-    return tokens, training
+    account = dataclasses.asdict(training)
+    _LOG.info("trained a WordPiece vocabulary: %s", account)
+    return tokens, account
 
 
 def _chunks(text: str) -> list[str]:
