@@ -75,7 +75,8 @@ prepare_environment() {
 }
 
 same_version() {
-    [[ $("$1" -c 'import sys; print(sys.version)') == $("$2" -c 'import sys; print(sys.version)') ]]
+    local version='import sys; print(sys.version)'
+    [[ "$("$1" -c "$version")" == "$("$2" -c "$version")" ]]
 }
 
 # install_package ROOT COMMA-SEPARATED-EXTRAS: quiet, with its log in .venv/install.log.

@@ -55,13 +55,13 @@ newest_step() {
     echo "$newest"
 }
 
-# A sleep that a signal ends.
+# A sleep that a signal ends. In slices, because one that comes just before the sleep begins would
+# otherwise be noticed at its end.
 pause() {
-    local pid
-    sleep "$1" >/dev/null 2>&1 &
-    pid=$!
-    wait "$pid" || true
-    kill "$pid" 2>/dev/null || true
+    local left
+    for ((left = $1; left > 0 && !RELAUNCH_STOP; left--)); do
+        sleep 1
+    done
 }
 
 # Run a command in the background and hand on the signals that end jobs, as the one signal that
@@ -69,11 +69,13 @@ pause() {
 run_child() {
     local code signalled
     RELAUNCH_SIGNALLED=0
+    RELAUNCH_SENT=0
     trap 'RELAUNCH_STOP=1; RELAUNCH_SIGNALLED=1; stop_child' TERM INT USR1
     "$@" &
     RELAUNCH_CHILD=$!
-    # A signal that came before the child was there has not reached it.
-    ((RELAUNCH_STOP)) && stop_child
+    # A signal that came before the child was there has not reached it. One is enough: a second
+    # one tells training to end at once.
+    ((RELAUNCH_STOP && !RELAUNCH_SENT)) && stop_child
     while :; do
         code=0
         wait "$RELAUNCH_CHILD" || code=$?
@@ -87,7 +89,9 @@ run_child() {
 }
 
 stop_child() {
-    [[ -z $RELAUNCH_CHILD ]] || kill -TERM "$RELAUNCH_CHILD" 2>/dev/null || true
+    [[ -n $RELAUNCH_CHILD ]] || return 0
+    RELAUNCH_SENT=1
+    kill -TERM "$RELAUNCH_CHILD" 2>/dev/null || true
 }
 
 # relaunch STEP-COMMAND COMMAND...
