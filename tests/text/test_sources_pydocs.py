@@ -127,6 +127,29 @@ def test_the_real_corpus_is_about_as_large_as_promised():
     assert Path(pydocs.__file__).name not in ids
 
 
+def test_wrapped_lines_are_joined_and_others_are_not():
+    wide = "a line that was wrapped because it had become rather long,"
+    assert len(wide) >= 55
+    goes_on = ["and went on", "(or so)", "`x` too", "3 times", "`f` and (b)"]
+    for line in goes_on:
+        assert pydocs.unwrap(f"{wide}\n{line}") == f"{wide} {line}"
+        assert pydocs.unwrap(f"  {wide}\n  {line}\nEnd") == f"  {wide} {line}\nEnd"
+    for line in [
+        "* item",
+        "- item",
+        "1. item",
+        "x : int",
+        "x=1",
+        "f(x)",
+        ">>> f",
+        "",
+        "  deeper",
+        "---",
+    ]:
+        assert pydocs.unwrap(f"{wide}\n{line}") == f"{wide}\n{line}"
+    assert pydocs.unwrap("short\nlines") == "short\nlines"
+
+
 # -- repetition -----------------------------------------------------------------------------------
 
 

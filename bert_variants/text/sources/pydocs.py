@@ -2,8 +2,8 @@
 
 The language-reference topics of ``pydoc`` and the docstrings of the standard library and of the
 installed numeric packages, taken from the source files without importing them. The text is the
-docstring, dedented; examples and sections stay in it. About ten thousand documents and eleven
-million characters.
+docstring, dedented, examples and sections included; the lines of a wrapped paragraph are joined,
+so that sentences can be told. About eight thousand documents and nine million characters.
 
 Documents that repeat others (packages wrap each other and fill templates) are left out before
 anybody splits the rest into training and held-out: a held-out figure over repeated text would
@@ -18,6 +18,8 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import itertools
+import re
 import sysconfig
 import warnings
 from collections import Counter
@@ -31,6 +33,8 @@ from bert_variants.text.sources.repetition import novel
 PACKAGES = ("numpy", "jax", "flax", "optax", "scipy", "orbax")
 _SKIPPED = {"test", "tests", "testing", "site-packages", "dist-packages", "idlelib", "lib2to3"}
 _TOPICS = "pydoc_data/topics.py"
+_WRAPPED = 55  # characters: a shorter line was ended on purpose
+_PROSE = re.compile(r"""["'(`]*\w+(?![\w.]*\s*[=:(\[]|\.\s|\))""")
 
 
 @register("source")
@@ -100,7 +104,7 @@ def _corpus(min_chars: int) -> tuple[tuple[Document, ...], Counter[str]]:
         for qualified, text in found:
             seen[qualified] += 1
             again = f"#{seen[qualified]}" if seen[qualified] > 1 else ""
-            text = clean(text, dropped)
+            text = unwrap(clean(text, dropped))
             if len(text) < min_chars:
                 dropped[f"shorter than {min_chars} characters"] += 1
             else:
@@ -108,6 +112,24 @@ def _corpus(min_chars: int) -> tuple[tuple[Document, ...], Counter[str]]:
     keep, repeats = novel([d.text for d in documents])
     dropped.update(repeats)
     return tuple(documents[i] for i in keep), dropped
+
+
+def unwrap(text: str) -> str:
+    """Join the lines of wrapped paragraphs. No other character changes.
+
+    A line goes on in the next one if it is nearly as long as lines get here and the next is
+    indented alike and begins like prose: not like a list, a table, code or markup.
+    """
+    lines = text.split("\n")
+    joined = lines[:1]
+    for before, line in itertools.pairwise(lines):
+        indent = len(line) - len(line.lstrip())
+        alike = indent == len(before) - len(before.lstrip())
+        if alike and len(before) >= _WRAPPED and _PROSE.match(line, indent):
+            joined[-1] += " " + line[indent:]
+        else:
+            joined.append(line)
+    return "\n".join(joined)
 
 
 def _topics(tree: ast.Module) -> Iterator[tuple[str, str]]:
