@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -268,7 +267,7 @@ def set_field(config: Any, path: str, value: Any) -> Any:
     head, _, rest = path.partition(".")
     known = [f.name for f in dataclasses.fields(config)]
     if head not in known:
-        raise ConfigError(f"unknown field '{path}'.{_nearest(head, known)}")
+        raise ConfigError(f"unknown field '{path}'.{registry.nearest(head, known)}")
     new = set_field(getattr(config, head), rest, value) if rest else value
     return dataclasses.replace(config, **{head: new})
 
@@ -389,7 +388,7 @@ def from_dict(values: Mapping[str, Any], cls: type = Experiment, path: str = "")
     known = [f.name for f in dataclasses.fields(cls)]
     for key in values:
         if key not in known:
-            raise ConfigError(f"unknown field '{path}{key}'.{_nearest(key, known)}")
+            raise ConfigError(f"unknown field '{path}{key}'.{registry.nearest(key, known)}")
     built = {k: _from_value(v, hints[k], f"{path}{k}") for k, v in values.items()}
     return cls(**built)
 
@@ -455,7 +454,7 @@ def config_module(name_or_path: str) -> types.ModuleType:
             if error.name != f"bert_variants.configs.{name_or_path}":
                 raise
             raise ConfigError(
-                f"unknown config '{name_or_path}'.{_nearest(name_or_path, shipped_configs())}"
+                f"unknown config '{name_or_path}'.{registry.nearest(name_or_path, shipped_configs())}"
             ) from None
     if not hasattr(module, "get_config"):
         raise ConfigError(f"config {name_or_path} has no function get_config().")
@@ -478,11 +477,7 @@ def get_config(name_or_path: str, **arguments: Any) -> Experiment:
     known = list(inspect.signature(function).parameters)
     for key in arguments:
         if key not in known:
-            raise ConfigError(f"config '{name_or_path}' takes no '{key}'.{_nearest(key, known)}")
+            raise ConfigError(
+                f"config '{name_or_path}' takes no '{key}'.{registry.nearest(key, known)}"
+            )
     return function(**arguments)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."

@@ -124,7 +124,7 @@ def entry(family: str, name: str) -> Entry:
     if name not in _ENTRIES[family]:
         _load(family)
     if name not in _ENTRIES[family]:
-        raise RegistryError(f"unknown {family} '{name}'.{_nearest(name, names(family))}")
+        raise RegistryError(f"unknown {family} '{name}'.{nearest(name, names(family))}")
     return _ENTRIES[family][name]
 
 
@@ -152,7 +152,7 @@ def lookup(family: str, call: str) -> Call:
         if key in bound:
             raise RegistryError(f"{family} '{call}': parameter '{key}' is given twice.")
         if key not in parameters:
-            hint = _nearest(key, list(parameters))
+            hint = nearest(key, list(parameters))
             raise RegistryError(f"{family} '{name}' has no parameter '{key}'.{hint}")
         bound[key] = value
     for key, value in bound.items():
@@ -207,7 +207,7 @@ def _origin(fn: Any) -> tuple[str, str]:
 
 def _check_family(family: str) -> None:
     if family not in FAMILIES:
-        raise RegistryError(f"unknown family '{family}'.{_nearest(family, list(FAMILIES))}")
+        raise RegistryError(f"unknown family '{family}'.{nearest(family, list(FAMILIES))}")
 
 
 @functools.cache
@@ -218,7 +218,8 @@ def _load(family: str) -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The end of an error message: " Did you mean 'x'? Known: w, x, y." """
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."

@@ -1,0 +1,56 @@
+"""Several processes as one run, through ``jax.distributed``."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+from bert_variants.config import ConfigError
+
+COORDINATOR = "BERT_VARIANTS_COORDINATOR"  # host:port of process 0
+PROCESSES = "BERT_VARIANTS_PROCESSES"
+PROCESS_ID = "BERT_VARIANTS_PROCESS_ID"
+
+
+def initialise() -> None:
+    """Join the other processes of this run, if there are any. Call it before any device is used.
+
+    In this order: the three variables above, Slurm with several tasks, a TPU pod; else this
+    process is the whole run.
+
+    Raises:
+        ConfigError: some of the three variables but not all, or not a number.
+    """
+    given = {
+        name: os.environ[name]
+        for name in (COORDINATOR, PROCESSES, PROCESS_ID)
+        if name in os.environ
+    }
+    if given:
+        if len(given) < 3:
+            missing = sorted({COORDINATOR, PROCESSES, PROCESS_ID} - set(given))
+            raise ConfigError(f"{', '.join(sorted(given))} set but {', '.join(missing)} missing.")
+        try:
+            count, index = int(given[PROCESSES]), int(given[PROCESS_ID])
+        except ValueError:
+            raise ConfigError(
+                f"{PROCESSES}={given[PROCESSES]!r}, {PROCESS_ID}={given[PROCESS_ID]!r}: expected "
+                "numbers."
+            ) from None
+        _join(coordinator_address=given[COORDINATOR], num_processes=count, process_id=index)
+    elif int(os.environ.get("SLURM_NTASKS") or 1) > 1 and "SLURM_STEP_ID" in os.environ:
+        _join()
+    elif "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+        _join()
+
+
+def _join(**address: object) -> None:
+    # processes without accelerators talk through gloo; other backends ignore the setting
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(**address, heartbeat_timeout_seconds=60)
+
+
+def is_primary() -> bool:
+    """True in the one process that writes files and prints."""
+    return jax.process_index() == 0
