@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bert_variants.config import ConfigError
 from bert_variants.registry import register
 from bert_variants.text.filling import cut_chunks, fill
 from bert_variants.text.plan import Plan, Window
@@ -18,9 +19,7 @@ LEAST = 2
 
 
 @register("example", labels=(), reserved=("length",))
-def full_sentences(
-    window: Window, rng: np.random.Generator, vocab: Vocab, *, length: int
-) -> Plan:
+def full_sentences(window: Window, rng: np.random.Generator, vocab: Vocab, *, length: int) -> Plan:
     """Whole sentences, greedily up to ``length``; a row may go on with the next document.
 
     Between two documents stands an extra [SEP]. A sentence that is longer than a row is cut into
@@ -33,11 +32,11 @@ def full_sentences(
         [CLS] a b c [SEP] d e [SEP] [PAD] ...     (the third document opens the next row)
 
     Raises:
-        ValueError: ``length`` below 4.
+        ConfigError: ``length`` below 4.
     """
     budget = length - SPECIALS
     if budget < LEAST:
-        raise ValueError(f"full_sentences: length is {length}, expected at least 4.")
+        raise ConfigError(f"example full_sentences: data.length is {length}, expected at least 4.")
     starts, document, cut = cut_chunks(window, budget)
     # Counting one token for each border of documents before it, a chunk's place is where it would
     # stand in one stream with its separators: row lengths are differences again.

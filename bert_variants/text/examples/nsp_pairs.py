@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bert_variants.config import ConfigError
 from bert_variants.registry import register
 from bert_variants.text.plan import Plan, Window
 from bert_variants.types import Vocab
@@ -36,13 +37,15 @@ def nsp_pairs(
     A worked row, ``length=10``, A of 3 tokens and B of 2: segments 0 0 0 0 0 1 1 1 0 0.
 
     Raises:
-        ValueError: ``length`` below 5 (two tokens and three specials), or ``short`` not within 0..1.
+        ConfigError: ``length`` below 5 (two tokens, three specials), or ``short`` not in 0 .. 1.
     """
     budget = length - SPECIALS
     if budget < 2:
-        raise ValueError(f"nsp_pairs: length is {length}, expected at least {SPECIALS + 2}.")
+        raise ConfigError(
+            f"example nsp_pairs: data.length is {length}, expected at least {SPECIALS + 2}."
+        )
     if not 0 <= short <= 1:
-        raise ValueError(f"nsp_pairs: short is {short}, expected 0 <= short <= 1.")
+        raise ConfigError(f"example nsp_pairs: short is {short}, expected 0 <= short <= 1.")
     pairs = _pairs(window, _uniforms(rng), budget, short)
     return _truncated(pairs, rng, vocab, budget)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bert_variants.config import ConfigError
 from bert_variants.registry import register
 from bert_variants.text.filling import cut_chunks, fill
 from bert_variants.text.plan import Plan, Window
@@ -31,13 +32,15 @@ def single(
     counted. Nothing is random here: a visit has the rows of the one before, in another order.
 
     Raises:
-        ValueError: ``length`` below 4, or an unknown ``long``.
+        ConfigError: ``length`` below 4, or an unknown ``long``.
     """
     if long not in ("cut", "drop"):
-        raise ValueError(f"single: long is {long!r}, expected 'cut' or 'drop'.")
+        raise ConfigError(f"example single: long is {long!r}, expected 'cut' or 'drop'.")
     budget = length - SPECIALS
     if budget < LEAST:
-        raise ValueError(f"single: length is {length}, expected at least {SPECIALS + LEAST}.")
+        raise ConfigError(
+            f"example single: data.length is {length}, expected at least {SPECIALS + LEAST}."
+        )
     starts, document, cut = cut_chunks(window, budget)
     too_long = 0
     if long == "drop":
@@ -64,9 +67,7 @@ def single(
 
 
 @register("example", labels=(), reserved=("length",))
-def doc_sentences(
-    window: Window, rng: np.random.Generator, vocab: Vocab, *, length: int
-) -> Plan:
+def doc_sentences(window: Window, rng: np.random.Generator, vocab: Vocab, *, length: int) -> Plan:
     """RoBERTa's DOC-SENTENCES: whole sentences of one document, greedily up to the row's length.
 
     The rows of ``single(long="cut")``, under the name that the paper gives them (Liu et al. 2019,
