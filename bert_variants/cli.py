@@ -83,7 +83,7 @@ def exit_code(error: Exception) -> int | None:
 
 def overview() -> str:
     """The text of ``bert-variants --help``."""
-    lines = ["usage: bert-variants VERB [options]", "", *__doc__.split("\n\n")[0:1], ""]
+    lines = ["usage: bert-variants VERB [options]", "", "Pretrain and judge BERT variants.", ""]
     lines += [f"  {verb:12} {what}" for verb, what in VERBS.items()]
     lines += ["", "bert-variants VERB --help explains a verb."]
     return "\n".join(lines)
