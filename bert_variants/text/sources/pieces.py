@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 LONGEST = 1 << 20  # bytes between two cuts
+CUT = "long document cut into pieces"  # counted once for every piece but the first
 WINDOW = 1 << 16  # bytes in which a newline or a space is looked for
 _FRAGMENT = 1 << 16  # bytes read at a time
 
@@ -82,6 +83,14 @@ def cut(data: bytes | bytearray, at: int) -> int:
         if data[place] & 0xC0 != 0x80:  # not inside a code point
             return place
     return min(at + 4, len(data))
+
+
+def cut_text(text: str) -> list[str]:
+    """A text that is in memory already, in pieces of bounded size; most often just the one."""
+    if 4 * len(text) <= LONGEST:
+        return [text]
+    data, cutter = text.encode("utf-8"), Cutter()
+    return [piece.data.decode("utf-8") for piece in (*cutter.add(0, data), *cutter.end())]
 
 
 def whole_file(read: Read, start: int, stop: int) -> Iterator[Piece]:

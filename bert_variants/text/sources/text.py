@@ -33,12 +33,11 @@ from bert_variants.text.sources import (
     pieces,
 )
 from bert_variants.text.sources.files import Stream
-from bert_variants.text.sources.pieces import LONGEST, Piece
+from bert_variants.text.sources.pieces import CUT, LONGEST, Piece
 
 MODES = ("auto", "file", "blank_line", "line", "json_lines")
 PART = 16 * LONGEST  # bytes of a plain file that make one part
 LONGEST_JSON = 1 << 28  # bytes of one JSON line
-CUT = "long document cut into pieces"
 _JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 _COMPRESSIONS = {".gz", ".xz", ".bz2"}
 REPLACEMENT = "\ufffd".encode()
@@ -171,13 +170,8 @@ class TextFiles(Source):
                 text = _member(string, self.field)
             except SourceError as error:
                 raise SourceError(f"{path}:{_line_number(path, offset)}: {error}") from None
-            if len(text) < LONGEST:
-                yield str(offset), text, True
-                continue
-            data = clean(text, dropped).encode("utf-8")
-            cutter = pieces.Cutter()
-            for k, piece in enumerate([*cutter.add(0, data), *cutter.end()]):
-                yield f"{offset}+{k}", piece.data.decode("utf-8"), piece.first
+            for k, piece in enumerate(pieces.cut_text(clean(text, dropped))):
+                yield f"{offset}+{k}" if k else f"{offset}", piece, k == 0
 
 
 def _member(line: str, field: str) -> str:
