@@ -115,9 +115,9 @@ runtime_version() {
 
 # Exit 0: asked for. 75: no capacity now. Anything else is final and has been said.
 create() {
-    local code=0
+    local code=0 chosen flags=("--accelerator-type=$type")
     [[ -n $type ]] || fail 2 "$name does not exist yet; give --type to create it"
-    local chosen=${version:-$(runtime_version)} flags=("--accelerator-type=$type")
+    chosen=${version:-$(runtime_version)} || exit
     ((!spot)) || flags+=(--spot)
     flags+=(${create_flags[@]+"${create_flags[@]}"})
     if ((queued)); then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -43,6 +44,14 @@ class Bench:
         self.rules.append({"program": program, "words": list(words), "replies": replies})
         (self.folder / "rules.json").write_text(json.dumps(self.rules))
 
+    def stand_in(self, script: Path) -> None:
+        """Put a stand-in somewhere, known by the file's name."""
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -S "{STAND_IN}" {script.name} "{script}" "$@"\n'
+        )
+        script.chmod(0o755)
+
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a fresh shell of a user, with the stand-ins first on PATH."""
         kept = ("HOME", "LANG", "TMPDIR")
@@ -82,7 +91,8 @@ class Bench:
     def bash(self, text: str, *args: str) -> subprocess.CompletedProcess[str]:
         """Run shell text after sourcing every library."""
         sources = "".join(
-            f'source "{self.folder}/lib/{name}.sh"; ' for name in ("commands", "environment", "relaunch")
+            f'source "{self.folder}/lib/{name}.sh"; '
+            for name in ("commands", "environment", "relaunch")
         )
         return subprocess.run(
             ["bash", "-c", f"set -euo pipefail; {sources}{text}", "bash", *args],
@@ -129,7 +139,7 @@ def bench(tmp_path: Path, repository: Path):
     """See Bench. Whatever a test left running detached is ended."""
     folder = tmp_path / "bench"
     (folder / "bin").mkdir(parents=True)
-    root = tmp_path / "a user's \"work\" place"
+    root = tmp_path / 'a user\'s "work" place'
     copy_checkout(repository, root)
     (folder / "tools").mkdir()
     for tool in TOOLS:
@@ -138,19 +148,17 @@ def bench(tmp_path: Path, repository: Path):
         (folder / "tools" / tool).symlink_to(found)
     (folder / "lib").symlink_to(repository / "launch" / "lib")
     (folder / "rules.json").write_text("[]")
-    for program in PROGRAMS:
-        script = folder / "bin" / program
-        script.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -S "{STAND_IN}" {program} "{script}" "$@"\n'
-        )
-        script.chmod(0o755)
     made = Bench(root, folder)
+    for program in PROGRAMS:
+        made.stand_in(folder / "bin" / program)
     made.rule("python-version", replies=[{"stdout": "Python 3.12.1\n"}])
     # Unless a test says otherwise, there is no GPU here.
     made.rule("nvidia-smi", replies=[{"code": 9, "stderr": "couldn't communicate with the driver"}])
     yield made
     for pid_file in tmp_path.rglob("runs/.launch/pid"):
-        try:
-            os.killpg(int(pid_file.read_text()), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        pid = int(pid_file.read_text())
+        command = Path(f"/proc/{pid}/cmdline")
+        # Only while the number still belongs to a supervisor of this test.
+        if command.exists() and str(tmp_path).encode() in command.read_bytes():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)

@@ -29,8 +29,8 @@ def main(program: str, me: str, argv: list[str]) -> int:
     # One write in append mode: lines of programs that run at the same time do not mix.
     with open(HOME / "calls.jsonl", "ab", buffering=0) as file:
         file.write(json.dumps(call).encode() + b"\n")
-    if program.startswith("python") and not argv[:2] == ["-m", "uv"]:
-        return python(me, argv)
+    if program.startswith("python") and argv[:2] != ["-m", "uv"]:
+        return python(program, me, argv)
     reply = next_reply(program, argv)
     sys.stdout.write(reply.get("stdout", ""))
     sys.stderr.write(reply.get("stderr", ""))
@@ -88,7 +88,7 @@ def execute(program: str, argv: list[str]) -> int:
     return subprocess.call(["bash", "-c", words[0] if words else argv[-1]], cwd=home)
 
 
-def python(me: str, argv: list[str]) -> int:
+def python(program: str, me: str, argv: list[str]) -> int:
     """A Python that makes pretended environments and hands everything else to the real one."""
     if argv[:2] == ["-m", "venv"]:
         folder = Path(argv[-1])
@@ -99,7 +99,7 @@ def python(me: str, argv: list[str]) -> int:
     if argv[:2] == ["-m", "pip"]:
         reply = next_reply("pip", argv)
         sys.stderr.write(reply.get("stderr", ""))
-        script = Path(me).parent / "bert-variants"
+        script = HOME / "bin" / "bert-variants"
         target = Path(".venv/bin/bert-variants")
         if target.parent.is_dir():
             with contextlib.suppress(FileExistsError):
@@ -108,7 +108,7 @@ def python(me: str, argv: list[str]) -> int:
     if argv[:2] == ["-m", "pytest"]:
         return next_reply("pytest", argv).get("code", 0)
     if argv[:1] == ["--version"] or (argv[:1] == ["-c"] and "version_info" in argv[1]):
-        reply = next_reply("python-version", argv)
+        reply = next_reply("python-version", [program])
         sys.stdout.write(reply.get("stdout", ""))
         return reply.get("code", 0)
     if argv[:1] == ["-c"] and "sys.executable" in argv[1]:

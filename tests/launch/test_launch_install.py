@@ -36,6 +36,13 @@ def test_quickstart_again_installs_nothing(bench):
     assert len(bench.calls("bert-variants")) == 2
 
 
+def test_a_named_python_of_the_same_version_keeps_the_environment(bench):
+    for _ in range(2):
+        assert bench.run("quickstart.sh", "--python", "python3").returncode == 0
+    assert len(bench.calls("python3", "-m venv")) == 1
+    assert len(pip_targets(bench)) == 1
+
+
 @pytest.mark.parametrize("name", ["setup.py", "pyproject.toml"])
 def test_changed_packaging_installs_again_in_the_same_environment(bench, name):
     bench.run("quickstart.sh")
@@ -82,9 +89,7 @@ def test_a_gpu_gets_its_extra_unless_told_otherwise(bench):
 def test_arguments_reach_the_verb_from_any_directory(bench):
     elsewhere = bench.folder / "else where"
     elsewhere.mkdir()
-    done = bench.run(
-        "quickstart.sh", "--minutes", "0.5", "--dir", "it's here", cwd=elsewhere
-    )
+    done = bench.run("quickstart.sh", "--minutes", "0.5", "--dir", "it's here", cwd=elsewhere)
     assert done.returncode == 0
     (call,) = bench.calls("bert-variants")
     assert call["argv"] == ["quickstart", "--minutes", "0.5", "--dir", f"{elsewhere}/it's here"]
@@ -123,7 +128,9 @@ def test_a_named_python_that_is_not_there(bench):
     assert "/no/such/python" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "install.sh", "gpu.sh", "tpu_vm.sh", "worker.sh"])
+@pytest.mark.parametrize(
+    "script", ["quickstart.sh", "install.sh", "gpu.sh", "tpu_vm.sh", "worker.sh"]
+)
 def test_unknown_arguments_are_usage_errors(bench, script):
     done = bench.run(script, *(["run"] if script != "quickstart.sh" else []), "--minuets", "3")
     assert done.returncode == 2
@@ -138,7 +145,8 @@ def test_an_option_without_its_value(bench):
 
 
 @pytest.mark.parametrize(
-    "script", ["quickstart.sh", "install.sh", "test.sh", "gpu.sh", "tpu_vm.sh", "worker.sh", "slurm.sbatch"]
+    "script",
+    ["quickstart.sh", "install.sh", "test.sh", "gpu.sh", "tpu_vm.sh", "worker.sh", "slurm.sbatch"],
 )
 def test_help(bench, script):
     done = bench.run(script, "--help")
