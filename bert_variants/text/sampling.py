@@ -1,4 +1,4 @@
-"""The text that a tokenizer is trained on: a bounded, fair, repeatable sample of the train split."""
+"""What a tokenizer is trained on: a bounded, fair and repeatable sample of the train split."""
 
 from __future__ import annotations
 

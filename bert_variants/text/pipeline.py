@@ -1,0 +1,283 @@
+"""The order of rows as a pure function: (store, seed, position) gives a batch; no state is kept.
+
+An epoch (a *visit*) goes like this. The shards, in a random order, are dealt into windows of about
+eight million tokens; each window is planned by the example (which rows, from which text); then
+windows are visited in a random order, and the rows of a window in a random order. With
+``copies=k`` the windows and their plans repeat after k epochs, as BERT's own k copies of its data
+do, while the orders stay new in every epoch.
+
+A batch is the next rows of that order, over the ends of windows and epochs alike, so nothing is
+left over and every batch is full. Each process takes its contiguous share of the rows: what a
+batch holds does not depend on how many processes there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import numpy as np
+
+from bert_variants import keys, registry
+from bert_variants.config import ConfigError
+from bert_variants.text.plan import Plan, Window
+from bert_variants.text.prefetch import Prefetch
+from bert_variants.text.rows import assemble, joined, padding
+from bert_variants.text.store import Store, StoreError
+from bert_variants.types import Batch
+
+WINDOW_TOKENS = 1 << 23
+_EPOCH, _SLOT = 40, 24  # bits below the epoch, and below the window within an index
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Position:
+    """Where in the endless order of rows to go on; the whole state of the data.
+
+    Attributes:
+        epoch: the visit, from 0.
+        index: grows within the epoch, but is not a count of rows: the window's place in the
+            epoch's order, times 2**24, plus the row's place in the window's order. So no other
+            window needs to be planned to find a row.
+    """
+
+    epoch: int = 0
+    index: int = 0
+
+    def __int__(self) -> int:
+        return self.epoch << _EPOCH | self.index
+
+    @classmethod
+    def of(cls, number: int) -> Position:
+        """The inverse of ``int``."""
+        return cls(number >> _EPOCH, number & ((1 << _EPOCH) - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Planned:
+    """A window that is ready: its text, its rows, and the order in which they come."""
+
+    window: Window
+    plan: Plan
+    order: np.ndarray
+    first_id: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """Some rows of a planned window in an epoch."""
+
+    epoch: int
+    planned: _Planned
+    rows: np.ndarray
+
+
+class Pipeline:
+    """Batches of a split. Safe to use from several threads.
+
+    Raises:
+        StoreError: the split is empty.
+        ConfigError: a batch that the processes cannot share equally.
+        RegistryError: an unknown example.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        split: str,
+        *,
+        example: str,
+        length: int,
+        batch: int,
+        seed: int,
+        copies: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+        window_tokens: int = WINDOW_TOKENS,
+    ) -> None:
+        """
+        Args:
+            store, split: the text.
+            example: the call-string of the row builder.
+            length: T.
+            batch: rows of the global batch.
+            seed: everything random comes from it.
+            copies: see ``config.Data``.
+            process_index, process_count: whose share of each batch this is.
+            window_tokens: text that is planned together, about.
+        """
+        if batch % process_count or not 0 <= process_index < process_count:
+            raise ConfigError(
+                f"a batch of {batch} rows cannot be shared by {process_count} processes equally "
+                f"(this is process {process_index}). Make it a multiple of them."
+            )
+        self.store, self.length, self.batch_rows = store, length, batch
+        self._split, self._seed, self._copies = split, seed, copies
+        self._example = registry.lookup("example", example)
+        self._vocab = store.vocab
+        share = batch // process_count
+        self._share = process_index * share, (process_index + 1) * share
+        found = store.split(split)
+        self.tokens, self._shards = found.tokens, len(found.shards)
+        self.windows = min(self._shards, max(1, round(found.tokens / window_tokens)))
+        if self.windows > 1 << (_EPOCH - _SLOT):
+            raise ConfigError(
+                f"{found.tokens} tokens are {self.windows} windows of {window_tokens}, at most "
+                f"{1 << (_EPOCH - _SLOT)} are possible. Make window_tokens larger."
+            )
+        self._plans: dict[tuple[int, int], Future[_Planned]] = {}
+        self._lock = threading.Lock()
+
+    def batch(self, position: Position) -> tuple[Batch, Position]:
+        """This process's share of the global batch at a position, and the position after it.
+
+        Raises:
+            StoreError: damaged data, or a corpus of which the example makes no row at all.
+        """
+        taken, after = self._take(position, self.batch_rows)
+        return self._assembled(taken), after
+
+    def advance(self, position: Position, rows: int) -> Position:
+        """The position ``rows`` rows further on."""
+        return self._take(position, rows)[1]
+
+    def fixed(self, rows: int) -> Iterator[Batch]:
+        """The first ``rows`` rows of epoch 0, or all if it has fewer, in batches: for evaluation.
+
+        All batches have the same shape: the last one is filled up with rows in which nothing is
+        valid (``valid_BT`` False everywhere; labels 0), so what has no token must weigh nothing.
+        """
+        position = Position()
+        while rows > 0 and position.epoch == 0:
+            taken, after = self._take(position, min(rows, self.batch_rows), over=False)
+            yield self._assembled(taken)
+            rows -= self.batch_rows
+            position = after
+
+    def plan(self, epoch: int, slot: int) -> Plan:
+        """The rows of the window that comes ``slot``-th in an epoch: for counts and for looking."""
+        return self._planned(epoch, slot).plan
+
+    def plan_ahead(self, position: Position) -> None:
+        """Plan the window after the one at ``position``, if that has not been done."""
+        epoch, slot = position.epoch, (position.index >> _SLOT) + 1
+        key = epoch + slot // self.windows, slot % self.windows
+        if key not in self._plans:
+            self._planned(*key)
+
+    def _take(
+        self, position: Position, rows: int, *, over: bool = True
+    ) -> tuple[list[_Taken], Position]:
+        """The next ``rows`` rows and the position after them; ``over``: also of later epochs."""
+        taken: list[_Taken] = []
+        epoch, slot = position.epoch, position.index >> _SLOT
+        row = position.index & ((1 << _SLOT) - 1)
+        barren = 0
+        while rows > 0:
+            planned = self._planned(epoch, slot)
+            if row > len(planned.order):
+                raise ConfigError(
+                    f"{position} is beyond the {len(planned.order)} rows of its window: it comes "
+                    "from other data, another example or another length."
+                )
+            some = planned.order[row : row + rows]
+            if len(some):
+                taken.append(_Taken(epoch, planned, some))
+            rows, row = rows - len(some), row + len(some)
+            if row < len(planned.order):
+                break
+            barren = 0 if len(planned.order) else barren + 1
+            if barren >= self.windows:
+                raise StoreError(self._no_rows(planned.plan))
+            slot, row = slot + 1, 0
+            if slot == self.windows:
+                epoch, slot = epoch + 1, 0
+                if not over:
+                    break
+        return taken, Position(epoch, slot << _SLOT | row)
+
+    def _no_rows(self, plan: Plan) -> str:
+        reasons = ", ".join(f"{n} tokens: {why}" for why, n in plan.dropped.items() if n)
+        return (
+            f"example {self._example} makes no row of length {self.length} from the split "
+            f"'{self._split}' of {self.store.folder} ({reasons or 'it dropped nothing'})."
+        )
+
+    def _assembled(self, taken: list[_Taken]) -> Batch:
+        """This process's share of the rows taken, filled up where they are too few."""
+        parts, first = [], 0
+        for some in taken:
+            low, high = (min(max(x - first, 0), len(some.rows)) for x in self._share)
+            first += len(some.rows)
+            if low < high:
+                parts.append(self._rows(some, low, high))
+        missing = self._share[1] - self._share[0] - sum(len(p.visit_B) for p in parts)
+        if missing:
+            like = parts[0] if parts else self._rows(taken[0], 0, 1)
+            parts.append(padding(like, missing, self._vocab))
+        return joined(parts)
+
+    def _rows(self, some: _Taken, low: int, high: int) -> Batch:
+        return assemble(
+            some.planned.plan,
+            some.rows[low:high],
+            some.planned.window,
+            self._vocab,
+            self.length,
+            first_id=some.planned.first_id,
+            visit=some.epoch,
+        )
+
+    def _planned(self, epoch: int, slot: int) -> _Planned:
+        """The window at a place of the order; the last two that were asked for are kept."""
+        if slot >= self.windows:
+            raise ConfigError(
+                f"window {slot} of an epoch of {self.windows}: the position comes from other data."
+            )
+        key = epoch, slot
+        with self._lock:
+            future = self._plans.pop(key, None)
+            mine = future is None
+            future = future or Future()
+            self._plans[key] = future  # as the newest
+            for old in list(self._plans)[:-2]:
+                del self._plans[old]
+        if mine:
+            try:
+                future.set_result(self._make_plan(epoch, slot))
+            except BaseException as error:
+                with self._lock:
+                    self._plans.pop(key, None)
+                future.set_exception(error)
+        return future.result()
+
+    def _make_plan(self, epoch: int, slot: int) -> _Planned:
+        visit = epoch % self._copies if self._copies else epoch
+        number = int(keys.host_rng(self._seed, "order", epoch).permutation(self.windows)[slot])
+        shuffled = keys.host_rng(self._seed, "windows", visit).permutation(self._shards)
+        shards = np.array_split(shuffled, self.windows)[number]
+        window = self.store.window(self._split, shards.tolist())
+        rng = keys.host_rng(self._seed, "plan", visit, number)
+        plan = self._example(window, rng, self._vocab, length=self.length)
+        if len(plan) >= 1 << _SLOT:
+            raise ConfigError(
+                f"{len(plan)} rows in one window, at most {(1 << _SLOT) - 1} are possible. Make "
+                "window_tokens smaller."
+            )
+        order = keys.host_rng(self._seed, "rows", epoch, number).permutation(len(plan))
+        # Windows share the 32 bits of identities evenly, so that none needs to know the others.
+        return _Planned(window, plan, order, number * ((1 << 32) // self.windows))
+
+
+def prefetch(pipeline: Pipeline, position: Position, depth: int = 2) -> Prefetch:
+    """Batches from a position on, with the position after each, made in the background::
+
+        with prefetch(rows, position) as batches:
+            for batch, position in batches: ...
+
+    ``depth`` batches are kept ready, and the next window is planned while this one is read. An
+    exception in the background is raised here, with its type, at the batch that it belongs to.
+    """
+    return Prefetch(pipeline.batch, position, depth, ahead=pipeline.plan_ahead)
