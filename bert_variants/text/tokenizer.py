@@ -78,7 +78,7 @@ class Tokenizer(abc.ABC):
         """Encode texts; as fast as the library allows."""
 
     @abc.abstractmethod
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int | np.integer]) -> str:
         """Readable text for ids; special tokens are written as their names."""
 
     @abc.abstractmethod

@@ -89,7 +89,7 @@ class ByteBPE(Tokenizer):
             for encoding, (text, places) in zip(found, cleaned, strict=True)
         ]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int | np.integer]) -> str:
         """The bytes of the tokens as text; bytes that are no UTF-8 become U+FFFD.
 
         An id beyond the vocabulary, which a padded model can predict, is written ``[50265]``.
@@ -126,8 +126,9 @@ def _encoded_of(encoding: Any, text: str, places: np.ndarray | None) -> Encoded:
 def _separate_words(points: np.ndarray, words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """``words`` with a further word at tokens that begin, or follow, a mark or CJK character."""
     start, end, last = offsets[1:, 0], offsets[1:, 1], offsets[:-1, 1]
-    # Tokens that share a character (bytes of it) are of one word.
-    same = (words[1:] == words[:-1]) & (last <= start) & (start < end) & (last > 0)
+    # Tokens that share a character (bytes of it) are of one word, and so are a blank and what
+    # follows it.
+    same = (words[1:] == words[:-1]) & (last <= start) & (start < end) & (offsets[:-1, 0] < last)
     at = np.flatnonzero(same)
     at = at[alone(points[start[at]]) | alone(points[last[at] - 1])]
     if not len(at):

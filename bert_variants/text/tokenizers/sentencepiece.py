@@ -101,14 +101,15 @@ class SentencePiece(Tokenizer):
         return self._vocab
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
-        prepared = [_prepared(text, self._normalization) for text in texts]
+        whole = [without_surrogates(text) for text in texts]
+        prepared = [_prepared(text, self._normalization) for text in whole]
         found = self._backend([text for text, _ in prepared])
         return [
             self._encoded(ids, offsets, text, places)
-            for (ids, offsets), (text, places) in zip(found, prepared, strict=True)
+            for (ids, offsets), text, (_, places) in zip(found, whole, prepared, strict=True)
         ]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int | np.integer]) -> str:
         """Pieces put together, "▁" as blanks, special tokens as their names between blanks.
 
         An id beyond the vocabulary, which a padded model can predict, is written ``[30000]``.
@@ -144,7 +145,11 @@ class SentencePiece(Tokenizer):
         ids_n = np.array(ids, np.int32)
         starts = self._starts[ids_n]
         words = np.cumsum(starts) - (starts[0] if len(ids) else 0)
-        at = raw_offsets(trimmed(code_points(text), offsets_array(offsets)), places)
+        # Blanks are those of the raw text: one that a character expands to is part of it.
+        sources = code_points(text)
+        if places is not None:
+            sources = sources[places[:-1]]
+        at = raw_offsets(trimmed(sources, offsets_array(offsets)), places)
         return Encoded(ids_n, words.astype(np.int32), at)
 
     def _comma_splits(self) -> dict[int, tuple[int, ...]]:
@@ -167,7 +172,7 @@ class SentencePiece(Tokenizer):
 
 def _prepared(text: str, normalization: str) -> tuple[str, np.ndarray | None]:
     """What the backend sees, and where in the raw text each of its characters stood."""
-    text, places = without_controls(without_surrogates(text).replace(SPACE, "_"))
+    text, places = without_controls(text.replace(SPACE, "_"))
     if normalization != "albert":
         return text, places
     text, moved = albert_text(text)
@@ -202,7 +207,9 @@ class _SentencePieceRecipe(Recipe):
             )
         normalization = self._normalization or "model"
         data, training = train_sentencepiece(
-            texts, lambda text: _prepared(text, normalization)[0], **self._training
+            texts,
+            lambda text: _prepared(without_surrogates(text), normalization)[0],
+            **self._training,
         )
         found = SentencePiece(
             data, MODEL, normalization=normalization, name="the trained model", training=training

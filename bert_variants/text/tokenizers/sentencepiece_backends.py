@@ -7,8 +7,7 @@ which is all that is left of some published models.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 from bert_variants.text.tokenizer import TokenizerError
 from bert_variants.text.tokenizers.albert_text import SPACE
@@ -16,12 +15,7 @@ from bert_variants.text.tokenizers.sentencepiece_file import ModelFile, with_con
 from bert_variants.text.tokenizers.vocabulary_file import check_unique, lines
 
 Found = list[tuple[list[int], list[tuple[int, int]]]]
-
-
-class Backend(Protocol):
-    """Texts to ids and offsets."""
-
-    def __call__(self, texts: Sequence[str]) -> Found: ...
+Backend = Callable[[Sequence[str]], Found]  # texts to ids and offsets
 
 
 def library_backend(model: ModelFile, specials: Sequence[str]) -> Backend:

@@ -23,6 +23,7 @@ _VOCAB_SIZE, _HARD_LIMIT = (
 )  # fields of TrainerSpec; the limit is hard unless it says otherwise
 # Types. A user-defined piece is found in raw text, a control piece is not.
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+_WIDTHS = {1: 8, 2: 0, 5: 4}  # bytes of a field by its wire type; type 2 gives its length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +41,15 @@ def read_model(data: bytes, name: str) -> ModelFile:
     Raises:
         TokenizerError: empty, not a model, cut off, or without all of its pieces.
     """
-    pieces: list[str] = []
-    controls: list[int] = []
+    values: list[bytes | int] = []
     found: dict[int, bytes | int] = {}
     try:
         for field, value in _fields(data):
             if field == _PIECES:
-                piece, kind = _piece(value)
-                if kind in (_UNKNOWN, _CONTROL):
-                    controls.append(len(pieces))
-                pieces.append(piece)
+                values.append(value)
             else:
                 found[field] = value
+        pieces, controls = _read_pieces(values)
         if _TRAINER not in found or _NORMALIZER not in found:
             raise ValueError(f"it ends after {len(pieces)} pieces, its settings are absent")
         trainer = dict(_fields(found[_TRAINER]))
@@ -60,7 +58,7 @@ def read_model(data: bytes, name: str) -> ModelFile:
             raise ValueError(f"it holds {len(pieces)} pieces and says that it has {size}")
         if len(set(pieces)) != len(pieces):
             raise ValueError("a piece stands in it twice")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, struct.error) as error:
         raise TokenizerError(
             f"{name} ({len(data)} bytes) is not a whole sentencepiece model: {error}. "
             "Copy it again."
@@ -73,27 +71,33 @@ def with_controls(model: ModelFile, specials: Set[str]) -> bytes:
 
     A user-defined "[MASK]" would be found in raw text; a control piece never is.
     """
+    names = [special.encode() for special in specials]
     out = bytearray()
     for field, value in _fields(model.data):
-        if field == _PIECES:
-            parts = dict(_fields(value))
-            if parts.get(_TYPE) == _USER_DEFINED and parts[_SPELLING].decode() in specials:
-                value = value + _varint(_TYPE << 3) + _varint(_CONTROL)  # the last one counts
         if isinstance(value, int):
             raise TypeError("a number at the top of a sentencepiece model")
+        if field == _PIECES and any(name in value for name in names):
+            parts = dict(_fields(value))
+            if parts.get(_TYPE) == _USER_DEFINED and parts[_SPELLING] in names:
+                value = value + _varint(_TYPE << 3) + _varint(_CONTROL)  # the last one counts
         out += _varint(field << 3 | 2) + _varint(len(value)) + value
     return bytes(out)
 
 
-def _piece(value: bytes | int) -> tuple[str, int]:
-    """Spelling and type."""
-    if isinstance(value, int):
-        raise ValueError("a piece is a number")
-    parts = dict(_fields(value))
-    score = struct.unpack("<f", struct.pack("<I", parts[_SCORE]))[0] if _SCORE in parts else 0.0
-    if not math.isfinite(score):
-        raise ValueError(f"a piece has the score {score}")
-    return parts[_SPELLING].decode("utf-8"), parts.get(_TYPE, 1)
+def _read_pieces(values: list[bytes | int]) -> tuple[list[str], list[int]]:
+    """Spellings of all pieces, and the ids of those that stand for no text."""
+    pieces, controls = [], []
+    for value in values:
+        parts = dict(_fields(value))
+        if parts.get(_TYPE) in (_UNKNOWN, _CONTROL):
+            controls.append(len(pieces))
+        score = struct.pack("<I", parts.get(_SCORE, 0))
+        if not math.isfinite(struct.unpack("<f", score)[0]):
+            raise ValueError(f"piece {len(pieces)} has a score that is no number")
+        if _SPELLING not in parts:
+            raise ValueError(f"piece {len(pieces)} has no spelling")
+        pieces.append(parts[_SPELLING].decode("utf-8"))
+    return pieces, controls
 
 
 def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
@@ -102,12 +106,14 @@ def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
         raise ValueError("a number where a message should be")
     at = 0
     while at < len(data):
-        key, at = _read_varint(data, at)
+        key, at = _read_varint(data, at) if data[at] > 127 else (data[at], at + 1)
         field, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _read_varint(data, at)
-        elif wire in (1, 2, 5):
-            length, at = _read_varint(data, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
+        elif wire in _WIDTHS:
+            length = _WIDTHS[wire]
+            if wire == 2:
+                length, at = _read_varint(data, at)
             if at + length > len(data):
                 raise ValueError(f"it is cut off at byte {len(data)}")
             value = data[at : at + length]

@@ -74,7 +74,7 @@ class WordPiece(Tokenizer):
         found = self._library.encode_batch(clean, add_special_tokens=False)
         return [encoded_of(encoding) for encoding in found]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int | np.integer]) -> str:
         """Words joined by spaces, pieces glued, spaces before ``. , ! ?`` and such removed.
 
         The text is normalised (lower case, no accents) as the tokens are. An id beyond the
@@ -173,7 +173,7 @@ class _WordPieceRecipe(Recipe):
         tokens = lines(read_bytes(self._file), self._file)
         if self._file.endswith(".tsv"):
             tokens = _tokens_with_ids(tokens, self._file)
-        upper = sum(any(c.isupper() for c in token) for token in tokens)
+        upper = sum(token != token.lower() and token[0] != "[" for token in tokens)
         if self._lowercase and upper > len(tokens) // 20:
             _LOG.warning(
                 "%s: %d of %d entries hold capital letters, which lowercase=True never produces; "
