@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from bert_variants.text.plan import Plan, Window
 from bert_variants.types import Vocab
 
 VOCAB = Vocab(size=1000, pad=0, unk=1, cls=2, sep=3, mask=4, specials=(0, 1, 2, 3, 4))
-WORDS = (
+WORDS = re.findall(
+    r"\w+",
     "the cat dog bird river old small green ran sat sings falls under over a tree house and then "
-    "nobody knew whether winter would come again before morning light fell on water"
-).split(" ")
+    "nobody knew whether winter would come again before morning light fell on water",
+)
 
 
 def window(documents: list[list[int]], *, seed: int = 0, units: bool = False) -> Window:

@@ -197,5 +197,5 @@ def test_length_and_short_are_checked():
     window = corpora.window([[3, 2]])
     with pytest.raises(ConfigError, match="length is 4, expected at least 5"):
         plan_of(window, length=4)
-    with pytest.raises(ConfigError, match="short is 1.5"):
+    with pytest.raises(ConfigError, match=r"short is 1\.5"):
         plan_of(window, short=1.5)
