@@ -80,7 +80,7 @@ class SentencePiece(Tokenizer):
         names = special_names(self._tokens, name)
         self._vocab = _with_specials(vocab_of(self._tokens, names, name), controls)
         if stored_as == MODEL:
-            self._backend = library_backend(model, list(names.values()))
+            self._backend = library_backend(model, list(names.values()), name)
         else:
             ids = self._vocab.specials
             self._backend = unigram_backend(pieces, scores, self._vocab.unk, ids)

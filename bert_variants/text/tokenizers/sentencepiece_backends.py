@@ -18,13 +18,19 @@ Found = list[tuple[list[int], list[tuple[int, int]]]]
 Backend = Callable[[Sequence[str]], Found]  # texts to ids and offsets
 
 
-def library_backend(model: ModelFile, specials: Sequence[str]) -> Backend:
-    """Pieces by the sentencepiece library, with its threads."""
+def library_backend(model: ModelFile, specials: Sequence[str], name: str) -> Backend:
+    """Pieces by the sentencepiece library, with its threads.
+
+    Raises:
+        TokenizerError: a model that parses and that the library refuses all the same.
+    """
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(
-        model_proto=with_controls(model, frozenset(specials))
-    )
+    data = with_controls(model, frozenset(specials))
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except (RuntimeError, OSError) as error:
+        raise TokenizerError(f"sentencepiece refuses {name}: {error}") from None
 
     def encode(texts: Sequence[str]) -> Found:
         found = processor.encode(list(texts), return_type="offset_mapping")

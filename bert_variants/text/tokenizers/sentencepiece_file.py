@@ -41,10 +41,12 @@ def read_model(data: bytes, name: str) -> ModelFile:
     Raises:
         TokenizerError: empty, not a model, cut off, or without all of its pieces.
     """
-    values: list[bytes | int] = []
-    found: dict[int, bytes | int] = {}
+    values: list[bytes] = []
+    found: dict[int, bytes] = {}
     try:
         for field, value in _fields(data):
+            if isinstance(value, int):
+                raise ValueError("it holds a number where a message should be")
             if field == _PIECES:
                 values.append(value)
             else:
@@ -74,8 +76,6 @@ def with_controls(model: ModelFile, specials: Set[str]) -> bytes:
     names = [special.encode() for special in specials]
     out = bytearray()
     for field, value in _fields(model.data):
-        if isinstance(value, int):
-            raise TypeError("a number at the top of a sentencepiece model")
         if field == _PIECES and any(name in value for name in names):
             parts = dict(_fields(value))
             if parts.get(_TYPE) == _USER_DEFINED and parts[_SPELLING] in names:
@@ -84,7 +84,7 @@ def with_controls(model: ModelFile, specials: Set[str]) -> bytes:
     return bytes(out)
 
 
-def _read_pieces(values: list[bytes | int]) -> tuple[list[str], list[int]]:
+def _read_pieces(values: list[bytes]) -> tuple[list[str], list[int]]:
     """Spellings of all pieces, and the ids of those that stand for no text."""
     pieces, controls = [], []
     for value in values:
@@ -100,10 +100,8 @@ def _read_pieces(values: list[bytes | int]) -> tuple[list[str], list[int]]:
     return pieces, controls
 
 
-def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
     """Fields of a message in order; ValueError where it does not parse to its last byte."""
-    if isinstance(data, int):
-        raise ValueError("a number where a message should be")
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at) if data[at] > 127 else (data[at], at + 1)
