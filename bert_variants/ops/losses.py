@@ -8,18 +8,42 @@ import jax.numpy as jnp
 from bert_variants.types import Leaf, Mean
 
 
+@jax.custom_vjp
 def cross_entropy(logits_xC: Leaf, targets_x: Leaf) -> jax.Array:
     """-log softmax(logits)[target] in nats, of the targets' shape.
 
     The maximum is subtracted first, so large logits are safe. Targets outside [0, C) are the
-    caller's error.
+    caller's error. An item whose loss nobody uses gets a gradient of exactly 0, also where its
+    logits are NaN or infinite.
     """
-    logits_xC = logits_xC.astype(jnp.float32)
-    peak_x = jax.lax.stop_gradient(jnp.max(logits_xC, axis=-1, keepdims=True))
-    shifted_xC = logits_xC - peak_x
+    return _forward(logits_xC, targets_x)[0]
+
+
+def _forward(logits_xC: Leaf, targets_x: Leaf) -> tuple[jax.Array, tuple[Leaf, ...]]:
+    wide_xC = logits_xC.astype(jnp.float32)
+    peak_x = jnp.max(wide_xC, axis=-1, keepdims=True)
+    shifted_xC = wide_xC - peak_x
     total_x = jnp.log(jnp.sum(jnp.exp(shifted_xC), axis=-1))
-    right_x = jnp.take_along_axis(shifted_xC, targets_x[..., None], axis=-1)[..., 0]
-    return total_x - right_x
+    # a sum over equal ids, not a gather: the classes may be split over devices
+    right_x = jnp.sum(jnp.where(_is_target(logits_xC, targets_x), shifted_xC, 0.0), axis=-1)
+    return total_x - right_x, (logits_xC, targets_x, peak_x[..., 0] + total_x)
+
+
+def _backward(saved: tuple[Leaf, ...], out_x: Leaf) -> tuple[jax.Array, None]:
+    logits_xC, targets_x, total_x = saved
+    shares_xC = jnp.exp(logits_xC.astype(jnp.float32) - total_x[..., None])
+    error_xC = shares_xC - _is_target(logits_xC, targets_x).astype(jnp.float32)
+    # autodiff would multiply 0 by NaN
+    grad_xC = jnp.where(out_x[..., None] == 0, 0.0, error_xC * out_x[..., None])
+    return grad_xC.astype(logits_xC.dtype), None
+
+
+def _is_target(logits_xC: Leaf, targets_x: Leaf) -> jax.Array:
+    ids_xC = jax.lax.broadcasted_iota(targets_x.dtype, logits_xC.shape, logits_xC.ndim - 1)
+    return ids_xC == targets_x[..., None]
+
+
+cross_entropy.defvjp(_forward, _backward)
 
 
 def correct(logits_xC: Leaf, targets_x: Leaf) -> jax.Array:

@@ -120,7 +120,7 @@ def choose_groups(
     order_G = jnp.argsort(scores_G)
     size_O = size_G[order_G]
 
-    def a_round(_: int, state: tuple[Leaf, Leaf, Leaf]) -> tuple[Leaf, Leaf, Leaf]:
+    def a_round(_: Leaf, state: tuple[Leaf, Leaf, Leaf]) -> tuple[Leaf, Leaf, Leaf]:
         taken_O, open_O, left = state
         fits_O = open_O & (size_O <= left)
         through_O = fits_O & (jnp.cumsum(jnp.where(fits_O, size_O, 0)) <= left)

@@ -66,14 +66,20 @@ def einsum(spec: str, x: Leaf, y: Leaf, precision: str) -> jax.Array:
     chosen = PRECISIONS[precision]
     if chosen.products == jnp.float32:
         return jnp.einsum(spec, x, y)
-    return _rounded_einsum(spec, x, y).astype(chosen.activations)
+    return _rounded_einsum(spec, chosen.activations == chosen.products, x, y).astype(
+        chosen.activations
+    )
 
 
 # Left to itself, autodiff multiplies the float32 cotangent with the bfloat16 operand in float32,
 # which loses the fast kernel in two of three products. So the cotangent is rounded too; what comes
 # out is accumulated in float32 and keeps the operand's own format (float32 for parameters).
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rounded_einsum(spec: str, x: Leaf, y: Leaf) -> jax.Array:
+#
+# The gradient of the second operand (a weight, as a rule) contracts over the leading axis of both
+# factors. XLA's CPU backend has no bfloat16 kernel for that and, in a large program, fails at run
+# time (jax 0.10.2), so with float32 activations it stays in float32: ``all_low`` is False.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _rounded_einsum(spec: str, all_low: bool, x: Leaf, y: Leaf) -> jax.Array:
     return _low(spec, x, y)
 
 
@@ -82,18 +88,22 @@ def _low(spec: str, x: Leaf, y: Leaf) -> jax.Array:
     return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
 
 
-def _forward(spec: str, x: Leaf, y: Leaf) -> tuple[jax.Array, tuple[Leaf, ...]]:
+def _forward(spec: str, all_low: bool, x: Leaf, y: Leaf) -> tuple[jax.Array, tuple[Leaf, ...]]:
     formats = (jnp.zeros((0,), x.dtype), jnp.zeros((0,), y.dtype))  # a dtype is no pytree leaf
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
     return _low(spec, x, y), (x, y, *formats)
 
 
-def _backward(spec: str, saved: tuple[Leaf, ...], out: Leaf) -> tuple[Leaf, Leaf]:
+def _backward(spec: str, all_low: bool, saved: tuple[Leaf, ...], out: Leaf) -> tuple[Leaf, Leaf]:
     x, y, like_x, like_y = saved
     inputs, result = spec.split("->")
     left, right = inputs.split(",")
     to_x = _low(f"{result},{right}->{left}", out, y)
-    to_y = _low(f"{left},{result}->{right}", x, out)
+    to_right = f"{left},{result}->{right}"
+    if all_low:
+        to_y = _low(to_right, x, out)
+    else:
+        to_y = jnp.einsum(to_right, x.astype(jnp.float32), out.astype(jnp.float32))
     return to_x.astype(like_x.dtype), to_y.astype(like_y.dtype)
 
 
