@@ -6,11 +6,15 @@ import random
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from bert_variants.config import Data
+from bert_variants.text import sharding
 from bert_variants.text.plan import Plan, Window
+from bert_variants.text.prepare import prepare
+from bert_variants.text.store import Store
 from bert_variants.types import Vocab
 
 VOCAB = Vocab(size=1000, pad=0, unk=1, cls=2, sep=3, mask=4, specials=(0, 1, 2, 3, 4))
@@ -84,3 +88,10 @@ def settings(folder: Path, source: str, **changes: Any) -> Data:
         "workers": 1,
     }
     return Data(**{**values, **changes})
+
+
+def small_store(folder: Path, *, shard_tokens: int = 400, **changes: Any) -> Store:
+    """A store of a few shards of invented text."""
+    source = write_files(folder / "text")
+    with mock.patch.object(sharding, "SHARD_TOKENS", shard_tokens):
+        return prepare(settings(folder / "data", source, **changes))
