@@ -3,7 +3,8 @@
 #
 #   bash launch/quickstart.sh [--minutes N] [--dir DIR] [--python PY] [--extra NAME]
 #
-#   --minutes N   how long it may take, the installation not counted (default 8)
+#   --minutes N   training time on two laptop cores (default 5); the installation and the
+#                 rest take some minutes more
 #   --dir DIR     where everything is written (default runs/quickstart in the checkout)
 #   --python PY   the Python (>= 3.11) to make .venv with; without it the first fit one on PATH
 #   --extra NAME  cuda, tpu or none, where the choice by the machine's accelerator is wrong
@@ -16,7 +17,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launch/lib/commands.sh
 source "$root/launch/lib/commands.sh"
 
-minutes=8
+minutes=5
 dir=$root/runs/quickstart
 install=()
 while (($#)); do

@@ -22,7 +22,7 @@ def test_quickstart_installs_and_calls_one_verb(bench):
     (pip,) = bench.calls("python3", "-m pip install")
     assert pip["cwd"] == str(bench.root)
     (call,) = bench.calls("bert-variants")
-    expected = ["quickstart", "--minutes", "8", "--dir", f"{bench.root}/runs/quickstart"]
+    expected = ["quickstart", "--minutes", "5", "--dir", f"{bench.root}/runs/quickstart"]
     assert call["argv"] == expected
     assert call["cwd"] == str(bench.root)
     assert call["env"]["JAX_COMPILATION_CACHE_DIR"] == f"{bench.root}/.jax_cache"
@@ -200,7 +200,7 @@ def test_a_real_environment_in_an_awkward_place(bench, tmp_path: Path):
             [*command, "--extra", "none"],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
-        expected = ["quickstart", "--minutes", "8", "--dir", f"{root}/runs/quickstart"]
+        expected = ["quickstart", "--minutes", "5", "--dir", f"{root}/runs/quickstart"]
         assert done.stdout == f"{expected}\n"
         said.append("installing" in done.stderr)
     assert said == [True, False]

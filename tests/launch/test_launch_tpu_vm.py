@@ -1,4 +1,4 @@
-"""tpu_vm.sh against a gcloud without quota or capacity, that takes TPUs away, that loses its line."""
+"""tpu_vm.sh against a gcloud without quota or capacity, one that takes TPUs and lines away."""
 
 from __future__ import annotations
 
