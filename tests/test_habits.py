@@ -191,7 +191,7 @@ def test_undocumented_is_seen():
 
 # What has been looked at and is one thing, however long.
 LONG = {
-    "bert_variants/config.py": "the experiment: every field and every default stands here, nowhere else",
+    "bert_variants/config.py": "every field and every default of an experiment stands here",
 }
 LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 60, 350
 
