@@ -112,6 +112,8 @@ class Source(abc.ABC):
         return Reading(all_parts)
 
 
+REVISION = 1  # part of every fingerprint: raise it when the same input gives other documents
+
 EMPTY = "empty document"
 CONTROL = "control character removed"
 SURROGATE = "lone surrogate replaced"

@@ -63,8 +63,8 @@ def find(pattern: str) -> tuple[Path, list[str]]:
     if not files:
         why = f"matches no file (current directory: {os.getcwd()})"
         if folders:
-            why = f'is a folder. For all text files below it say "{pattern.rstrip("/")}/**/*.txt"'
-        raise SourceError(f"text({pattern!r}): the pattern {why}.")
+            why = f'is a folder. For all files below it say "{pattern.rstrip("/")}/**/*"'
+        raise SourceError(f"{pattern!r} {why}.")
     for file in files:
         if not file.is_file():
             raise SourceError(

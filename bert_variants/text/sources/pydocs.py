@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bert_variants.registry import register
-from bert_variants.text.sources import Document, Part, Reading, Source, SourceError, clean
+from bert_variants.text.sources import REVISION, Document, Part, Reading, Source, SourceError, clean
 from bert_variants.text.sources.repetition import novel
 
 PACKAGES = ("numpy", "jax", "flax", "optax", "scipy", "orbax")
@@ -64,7 +64,7 @@ class PyDocs(Source):
         return Reading(documents)
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"pydocs(min_chars={self.min_chars})".encode())
+        digest = hashlib.sha256(f"{REVISION} pydocs {self.min_chars}".encode())
         for name, path in _files():
             digest.update(f"\0{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()

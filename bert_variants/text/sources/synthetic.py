@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bert_variants.registry import register, write
-from bert_variants.text.sources import Document, Part, Reading, Source, SourceError
+from bert_variants.text.sources import REVISION, Document, Part, Reading, Source, SourceError
 from bert_variants.text.synthetic import Story, World
 from bert_variants.text.synthetic_language import LANGUAGES
 
@@ -56,7 +56,7 @@ class Synthetic(Source):
 
     def fingerprint(self) -> str:
         """Over the call and the first stories, which change when the way of telling does."""
-        digest = hashlib.sha256(str(self).encode())
+        digest = hashlib.sha256(f"{REVISION} {self}".encode())
         for document in self.read(Part("stories", 0, min(self.count, _SAMPLE), 0)):
             digest.update(b"\0" + document.text.encode())
         return digest.hexdigest()

@@ -23,6 +23,7 @@ from pathlib import Path
 from bert_variants.registry import register
 from bert_variants.text.sources import (
     EMPTY,
+    REVISION,
     Document,
     Part,
     Reading,
@@ -75,6 +76,9 @@ class TextFiles(Source):
     by: str
     strict: bool
 
+    def __str__(self) -> str:
+        return f"text: {len(self.names)} files below {self.root}"
+
     def mode(self, name: str) -> str:
         """What a document is in this file: ``by``, or what "auto" makes of it."""
         if self.by != "auto":
@@ -97,7 +101,7 @@ class TextFiles(Source):
         return parts
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"text(field={self.field!r}, strict={self.strict})".encode())
+        digest = hashlib.sha256(f"{REVISION} text {self.field!r} {self.strict}".encode())
         for name in self.names:
             content = files.content_hash(Path(self.root) / name)
             digest.update(f"\0{name}\0{self.mode(name)}\0{content}".encode())

@@ -18,7 +18,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from bert_variants.registry import register, write
-from bert_variants.text.sources import EMPTY, Document, Part, Reading, Source, SourceError, clean
+from bert_variants.text.sources import (
+    EMPTY,
+    REVISION,
+    Document,
+    Part,
+    Reading,
+    Source,
+    SourceError,
+    clean,
+)
 from bert_variants.text.sources.pieces import CUT, cut_text
 
 PART = 1 << 14  # records
@@ -67,7 +76,7 @@ class Tfds(Source):
 
     def fingerprint(self) -> str:
         """Over the dataset's files, the other splits' included."""
-        digest = hashlib.sha256(f"tfds(split={self.split!r}, field={self.field!r})".encode())
+        digest = hashlib.sha256(f"{REVISION} tfds {self.split!r} {self.field!r}".encode())
         folder = _open(self)[0].data_path
         digest.update(str(_open(self)[0].info.full_name).encode())
         for path in sorted(folder.iterdir(), key=lambda p: p.name) if folder.exists() else []:
