@@ -159,6 +159,18 @@ def test_no_match_names_pattern_and_directory(tmp_path, monkeypatch):
         source("wiki")
 
 
+def test_brackets_and_spaces_in_names(tmp_path, monkeypatch):
+    folder = tmp_path / "my [1] texts"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a[2].txt").write_text("two")
+    (folder / "sub" / "b.txt").write_text("b")
+    monkeypatch.chdir(folder)
+    assert texts("a[2].txt") == texts(folder / "a[2].txt") == ["two"]
+    assert texts("./*.txt") == ["two"]
+    assert [d.id for d in source("**/*.txt").documents()] == ["a[2].txt", "sub/b.txt"]
+    assert [d.id for d in source("../my*/sub/*").documents()] == ["my [1] texts/sub/b.txt"]
+
+
 def test_broken_links_and_vanished_files(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SourceError, match=r"a\.txt .*not a regular file"):

@@ -6,6 +6,7 @@ import bz2
 import glob
 import gzip
 import hashlib
+import itertools
 import lzma
 import os
 import zlib
@@ -56,8 +57,9 @@ def find(pattern: str) -> tuple[Path, list[str]]:
     Raises:
         SourceError: no file matches, a folder is named, or a match is not a regular file.
     """
-    full = Path(os.path.abspath(os.path.expanduser(pattern)))
-    found = sorted(glob.glob(str(full), recursive=True))
+    said = os.path.expanduser(pattern)
+    literal = os.path.lexists(said)  # a name may hold brackets
+    found = [said] if literal else sorted(glob.glob(said, recursive=True))
     folders = [p for p in found if os.path.isdir(p)]
     files = [Path(p) for p in found if not os.path.isdir(p)]
     if not files:
@@ -71,13 +73,11 @@ def find(pattern: str) -> tuple[Path, list[str]]:
                 f"{file} matches {pattern!r} but is not a regular file (a broken link, pipe or "
                 "device). Remove it or narrow the pattern."
             )
-    fixed = list(full.parts[:-1])
-    for at, part in enumerate(fixed):
-        if glob.has_magic(part):
-            fixed = fixed[:at]
-            break
-    root = Path(*fixed)
-    return root, [f.relative_to(root).as_posix() for f in files]
+    fixed = Path(said).parts[:-1]
+    if not literal:
+        fixed = tuple(itertools.takewhile(lambda part: not glob.has_magic(part), fixed))
+    below = [file.relative_to(Path(*fixed)).as_posix() for file in files]
+    return Path(*fixed).absolute(), below
 
 
 def size(path: Path) -> int:
