@@ -42,13 +42,16 @@ def test_a_long_sum_keeps_small_terms():
     assert float(einsum("md,df->mf", ones, ones.T, "bfloat16")[0, 0]) == 4096
 
 
-def test_backward_rounds_the_cotangent_and_keeps_the_operands_format():
+@pytest.mark.parametrize("name", ["bfloat16", "bfloat16_dots"])
+def test_backward_rounds_what_is_multiplied_and_keeps_the_operands_format(name):
+    """With float32 activations the second operand's gradient takes the cotangent as it is."""
     out = RNG.normal(size=(6, 9)).astype(np.float32)
-    _, pull = jax.vjp(lambda x, w: einsum("md,df->mf", x, w, "bfloat16_dots"), X, W)
-    to_x, to_w = pull(out)
+    _, pull = jax.vjp(lambda x, w: einsum("md,df->mf", x, w, name), X, W)
+    to_x, to_w = pull(jnp.asarray(out, jnp.bfloat16 if name == "bfloat16" else jnp.float32))
     assert to_x.dtype == to_w.dtype == jnp.float32
     np.testing.assert_allclose(to_x, rounded(out) @ rounded(W).T, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(to_w, rounded(X).T @ rounded(out), rtol=1e-5, atol=1e-5)
+    cotangent = rounded(out) if name == "bfloat16" else out
+    np.testing.assert_allclose(to_w, rounded(X).T @ cotangent, rtol=1e-5, atol=1e-5)
 
 
 def test_backward_of_mixed_operands():
@@ -65,6 +68,7 @@ def test_backward_of_mixed_operands():
     [
         ("btnh,bsnh->bnts", (2, 5, 3, 4), (2, 6, 3, 4)),
         ("bnts,bsnh->btnh", (2, 3, 5, 6), (2, 6, 3, 4)),
+        ("md,df->mf", (7, 4), (4, 9)),
         ("me,ve->mv", (7, 4), (9, 4)),
     ],
 )
@@ -77,6 +81,19 @@ def test_every_product_that_models_use(spec, left, right):
     for exact, near in zip(*both.values(), strict=True):
         assert exact.shape == near.shape
         assert np.abs(exact - near).max() < 0.03 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_every_backward_product_has_a_kernel(size):
+    """Compiled, with bfloat16 operands as they come: not every order of operands has one."""
+    q, k, v = (jnp.ones((size, 16, 4, 8), jnp.bfloat16) for _ in range(3))
+
+    def loss(q, k, v):
+        scores = einsum("btnh,bsnh->bnts", q, k, "bfloat16")
+        return (einsum("bnts,bsnh->btnh", scores, v, "bfloat16").astype(jnp.float32) ** 2).sum()
+
+    grads = jax.jit(jax.grad(loss, (0, 1, 2)))(q, k, v)
+    assert all(np.isfinite(np.asarray(g, np.float32)).all() for g in grads)
 
 
 def test_resolve(monkeypatch):

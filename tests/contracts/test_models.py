@@ -1,0 +1,435 @@
+"""What every registered model keeps to. A new file in models/ is covered by existing.
+
+Each is built tiny, by the names that sizes have everywhere (``layers``, ``width``, ``heads``, ...).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from contracts import rows as data
+
+from bert_variants import config, keys, registry
+from bert_variants.models import network
+from bert_variants.train.optim import path_name
+from bert_variants.types import Outputs
+
+NAMES = registry.names("model")
+each = pytest.mark.parametrize("name", NAMES)
+ALWAYS = {"hidden_BTD", "carry"}
+CLASSES = {"pair_logits_BC": 2}
+
+
+def outputs_of(name: str) -> tuple[str, ...]:
+    return registry.entry("model", name).traits["outputs"]
+
+
+def objectives_for(name: str) -> str:
+    """A sum of all registered objectives that the model can serve, or of one."""
+    made = set(outputs_of(name))
+    fitting = [o for o in registry.names("objective") if reads(o) <= made]
+    assert fitting, f"no registered objective fits model {name}"
+    return " + ".join(fitting)
+
+
+def reads(objective: str) -> set[str]:
+    return set(registry.entry("objective", objective).traits["reads"])
+
+
+@functools.cache
+def build(
+    name: str,
+    *,
+    wanted: tuple[tuple[str, int], ...] = (),
+    precision: str = "float32",
+    scan: str = "on",
+    remat: bool = False,
+    **sizes: int,
+) -> network.Network:
+    """A tiny network with the heads of every fitting objective."""
+    experiment = config.Experiment(
+        model=data.small(name, **sizes),
+        objectives=objectives_for(name),
+        run=config.Run(precision=precision, scan=scan, remat=remat),
+    )
+    return network.build(experiment, data.VOCAB.size, wanted=wanted)
+
+
+@functools.cache
+def batch(seed: int = 0, length: int = 16):
+    return jax.tree.map(jnp.asarray, data.corrupt("tokens(rate=0.3)", data.rows(seed, 4, length)))
+
+
+@functools.cache
+def params(name: str):
+    """Random in every entry: at their start biases are 0 and scales 1, and would hide a lot."""
+    made = jax.jit(build(name).init)(keys.root(0), batch())
+    leaves, tree = jax.tree.flatten(made)
+    streams = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, streams, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+@functools.cache
+def jitted(net: network.Network, train: bool = False):
+    if train:
+        return jax.jit(lambda p, b, key: net.apply(p, b, train=True, key=key))
+    return jax.jit(lambda p, b: net.apply(p, b))
+
+
+def everything(outputs: Outputs, valid_BT) -> Outputs:
+    """The outputs with what stands at padding blanked: nobody reads it."""
+    hide = valid_BT[:, :, None]
+    top = jnp.where(hide, outputs.hidden_BTD, 0)
+    layers = outputs.layers and tuple(jnp.where(hide, x, 0) for x in outputs.layers)
+    return dataclasses.replace(outputs, hidden_BTD=top, layers=layers, scores=None)
+
+
+def scalar(net: network.Network):
+    """A loss that every output enters, by fixed random weights, over what is valid."""
+
+    def loss(params, rows):
+        outputs = everything(net.apply(params, rows), rows.valid_BT)
+        total = 0.0
+        for path, leaf in jax.tree_util.tree_leaves_with_path(outputs):
+            key = keys.derive(jax.random.key(5), jax.tree_util.keystr(path))
+            weights = jax.random.normal(key, leaf.shape) / leaf.size
+            total = total + jnp.sum(jnp.tanh(leaf.astype(jnp.float32)) * weights)
+        return total
+
+    return loss
+
+
+@functools.cache
+def gradient(net: network.Network):
+    return jax.jit(jax.grad(scalar(net)))
+
+
+# ------------------------------------------------------------- outputs
+
+
+@each
+def test_outputs_are_there_when_wanted(name):
+    rows = batch()
+    for output in outputs_of(name):
+        experiment = config.Experiment(
+            model=data.small(name), objectives=objectives_for(name), run=config.Run(scan="on")
+        )
+        call = registry.lookup("model", experiment.model)
+        wanted = ((output, CLASSES.get(output, 0)),)
+        net = network.Network(call(vocab_size=data.VOCAB.size, wanted=wanted), call.traits["rules"])
+        shapes = jax.eval_shape(net.init, keys.root(0), rows)
+        made = jax.eval_shape(net.apply, shapes, rows)
+        assert output in data.fields(made)
+
+
+@each
+def test_nothing_wanted_nothing_made(name):
+    """No head, no parameters of a head."""
+    call = registry.lookup("model", data.small(name))
+    net = network.Network(call(vocab_size=data.VOCAB.size), call.traits["rules"])
+    shapes = jax.eval_shape(net.init, keys.root(0), batch())
+    assert set(data.fields(jax.eval_shape(net.apply, shapes, batch()))) <= ALWAYS
+    paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    assert not [p for p in paths if p.startswith("heads/")]
+
+
+@each
+def test_shapes(name):
+    wanted = tuple((o, 0) for o in ("layers", "scores") if o in outputs_of(name))
+    net = build(name, wanted=wanted)
+    rows = batch()
+    made = jax.eval_shape(net.apply, params(name), rows)
+    slots = rows.at_BP.shape[1]
+    sizes = {"B": 4, "T": 16, "D": 32, "V": data.VOCAB.size, "P": slots, "C": 2, "N": 4, "L": 2}
+    for field, value in data.fields(made).items():
+        if field == "layers":
+            assert [x.shape for x in value] == [(4, 16, 32)] * 3
+        elif field == "scores":
+            assert value.shape == (2, 4, 4, 16, 16)
+        elif "_" in field:
+            assert value.shape == tuple(sizes[letter] for letter in field.rsplit("_", 1)[1]), field
+
+
+@each
+def test_the_top_layer_is_the_last_of_all(name):
+    if "layers" not in outputs_of(name):
+        pytest.skip("does not give its layers")
+    made = jitted(build(name, wanted=(("layers", 0),)))(params(name), batch())
+    np.testing.assert_array_equal(made.layers[-1], made.hidden_BTD)
+    for lower, upper in zip(made.layers[:-1], made.layers[1:], strict=True):
+        assert (lower != upper).any()
+
+
+@each
+def test_a_plain_batch_is_read_as_it_is(name):
+    """Uncorrupted rows: the same hidden states, and nothing predicted."""
+    rows = data.on_device(data.rows(0, 4))
+    made = jitted(build(name))(params(name), rows)
+    assert made.token_logits_BPV is None
+    as_corrupted = batch().replace(inputs_BT=rows.tokens_BT)
+    other = jitted(build(name))(params(name), as_corrupted)
+    np.testing.assert_array_equal(made.hidden_BTD, other.hidden_BTD)
+
+
+# ------------------------------------------------------------- padding and packing
+
+
+@each
+def test_padding_changes_nothing(name):
+    """Other ids, segments and positions at padding: not a bit differs where there is text."""
+    rows = batch()
+    pads = ~rows.valid_BT
+    assert pads.any()
+    spoilt = rows.replace(
+        inputs_BT=jnp.where(pads, 77, rows.inputs_BT),
+        tokens_BT=jnp.where(pads, 77, rows.tokens_BT),
+        segments_BT=jnp.where(pads, 1, rows.segments_BT),
+        positions_BT=jnp.where(pads, 3, rows.positions_BT),
+    )
+    wanted = (("layers", 0),) if "layers" in outputs_of(name) else ()
+    run = jitted(build(name, wanted=wanted))
+    clean, dirty = (everything(run(params(name), r), r.valid_BT) for r in (rows, spoilt))
+    data.assert_equal(clean, dirty)
+
+
+@each
+def test_padding_gets_no_gradient(name):
+    """The word at padding is id 77 and stands nowhere else: its row must not be pulled at."""
+    rows = batch()
+    pads = ~rows.valid_BT
+    rows = rows.replace(inputs_BT=jnp.where(pads, 77, jnp.minimum(rows.inputs_BT, 76)))
+
+    def loss(params):
+        hidden = build(name).apply(params, rows).hidden_BTD
+        return jnp.sum(jnp.where(pads[:, :, None], 0, hidden) ** 3)
+
+    grads = jax.jit(jax.grad(loss))(params(name))
+    tables = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+        if path_name(path).endswith("embedding") and leaf.shape[0] == data.VOCAB.size
+    ]
+    assert tables
+    for table in tables:
+        assert (table[77] == 0).all()
+        assert (table[rows.inputs_BT[0, 0]] != 0).any()
+
+
+@each
+def test_length_does_not_matter(name):
+    """Two more columns of padding: the same numbers."""
+    short = data.rows(0, 4, 16)
+    more = jax.tree.map(lambda x: np.pad(x, ((0, 0), (0, 2))) if x.ndim == 2 else x, short)
+    run = jitted(build(name))
+    left, right = (run(params(name), data.on_device(r)).hidden_BTD for r in (short, more))
+    where = short.valid_BT
+    np.testing.assert_allclose(left[where], right[:, :16][where], rtol=1e-5, atol=1e-5)
+
+
+@each
+def test_packed_rows_are_separate_rows(name):
+    """Two sequences in one row: as each alone, and blind to the other."""
+    parts = [data.rows(seed, 4, 8, full=True) for seed in (1, 2)]
+    together = jax.tree.map(
+        lambda a, b: np.concatenate([a, b], 1) if a.ndim == 2 else a, *parts
+    ).replace(packs_BT=np.repeat([[1, 2, 0]], 4, 0).repeat(8, 1)[:, :16].astype(np.int32))
+    run = jitted(build(name))
+    packed = run(params(name), data.on_device(together)).hidden_BTD
+    for i, part in enumerate(parts):
+        alone = run(params(name), data.on_device(part)).hidden_BTD
+        np.testing.assert_allclose(packed[:, 8 * i : 8 * i + 8], alone, rtol=1e-5, atol=1e-5)
+    changed = together.replace(tokens_BT=np.where(together.packs_BT == 2, 50, together.tokens_BT))
+    other = run(params(name), data.on_device(changed)).hidden_BTD
+    np.testing.assert_array_equal(packed[:, :8], other[:, :8])
+    assert (packed[:, 8:] != other[:, 8:]).any()
+
+
+@each
+def test_rows_of_padding_are_finite(name):
+    rows = data.on_device(data.rows(0, 4, empty=(1,)))
+    assert all(
+        jnp.isfinite(x).all() for x in jax.tree.leaves(jitted(build(name))(params(name), rows))
+    )
+
+
+# ------------------------------------------------------------- forms of the same computation
+
+
+@each
+@pytest.mark.parametrize("form", [{"scan": "off"}, {"remat": True}, {"scan": "off", "remat": True}])
+def test_forms_agree(name, form):
+    """Looped or unrolled, recomputed or not: the same outputs and gradients."""
+    plain, other = build(name), build(name, **form)
+    data.assert_near(
+        jitted(plain)(params(name), batch()), jitted(other)(params(name), batch()), 1e-6
+    )
+    data.assert_near(
+        gradient(plain)(params(name), batch()), gradient(other)(params(name), batch()), 2e-6
+    )
+
+
+@each
+def test_forms_drop_the_same(name):
+    """Dropout too does not depend on the form of the loop."""
+    key = keys.root(3)
+    plain = jitted(build(name), True)(params(name), batch(), key)
+    other = jitted(build(name, scan="off", remat=True), True)(params(name), batch(), key)
+    data.assert_near(plain, other, 1e-6)
+
+
+@each
+def test_dropout_only_in_training(name):
+    net = build(name)
+    run, train = jitted(net), jitted(net, True)
+    still = run(params(name), batch())
+    data.assert_equal(still, run(params(name), batch()))
+    one, same, other = (train(params(name), batch(), keys.root(s)) for s in (0, 0, 1))
+    data.assert_equal(one, same)
+    assert (one.hidden_BTD != other.hidden_BTD).any()
+    assert (one.hidden_BTD != still.hidden_BTD).any()
+
+
+def test_every_layer_drops_its_own():
+    """Updates of 1000 in every entry drown the residual: signs of a layer's output are its mask."""
+    net = build("bert", wanted=(("layers", 0),), attention_dropout=0.0)
+    made = jax.tree_util.tree_map_with_path(
+        lambda path, x: (
+            jnp.ones_like(x)
+            if "scale" in path_name(path)
+            else jnp.full_like(x, 1000.0)
+            if path_name(path).endswith("attention/out/bias")
+            else jnp.zeros_like(x)
+        ),
+        params("bert"),
+    )
+    rows = data.on_device(data.rows(0, 4, 16, full=True))
+    layers = jitted(net, True)(made, rows, keys.root(0)).layers
+    first, second = (np.asarray(x >= 0) for x in layers[1:])
+    sigma = (0.1 * 0.9 / first.size) ** 0.5
+    for kept in (first, second):
+        assert abs(kept.mean() - 0.9) < 4 * sigma
+    both = (~first & ~second).mean()
+    assert abs(both - 0.01) < 4 * (0.01 / first.size) ** 0.5
+
+
+@each
+@pytest.mark.parametrize("precision", ["bfloat16", "bfloat16_dots"])
+def test_bfloat16_is_near_float32(name, precision):
+    exact, near = build(name), build(name, precision=precision)
+    left, right = (
+        everything(jitted(n)(params(name), batch()), batch().valid_BT) for n in (exact, near)
+    )
+    for field, value in data.fields(left).items():
+        assert cosine(value, getattr(right, field)) > 0.999, field
+    left, right = (data.leaves(gradient(n)(params(name), batch())) for n in (exact, near))
+    assert {x.dtype for x in right.values()} == {np.dtype("float32")}
+    for path, value in left.items():
+        # a bias of keys moves all scores of a query alike: its gradient is rounding noise
+        if np.abs(value).max() > 1e-6:
+            assert cosine(value, right[path]) > 0.99, path
+    flat = [np.concatenate([x.ravel() for x in side.values()]) for side in (left, right)]
+    assert cosine(*flat) > 0.999
+    assert (flat[0] != flat[1]).any()
+
+
+def cosine(a, b) -> float:
+    a, b = (np.asarray(x, np.float64).ravel() for x in (a, b))
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@each
+def test_parameters_are_float32(name):
+    for precision in ("float32", "bfloat16"):
+        shapes = jax.eval_shape(build(name, precision=precision).init, keys.root(0), batch())
+        assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+
+
+@each
+def test_every_parameter_has_one_rule(name):
+    """And no rule is dead: each matches something."""
+    net = build(name)
+    paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params(name))]
+    for path in paths:
+        assert sum(bool(re.search(pattern, path)) for pattern, _ in net.rules) == 1, path
+    for pattern, _ in net.rules:
+        assert any(re.search(pattern, path) for path in paths), pattern
+
+
+@each
+def test_every_parameter_is_used(name):
+    """A parameter without a gradient is a layer that somebody forgot to call."""
+    rows = data.on_device(data.rows(0, 4, 16, full=True))
+    rows = jax.tree.map(jnp.asarray, data.corrupt("tokens(rate=0.3)", rows))
+    for path, leaf in data.leaves(gradient(build(name))(params(name), rows)).items():
+        if "'key'" in path and "bias" in path:
+            continue  # adds the same to all scores of a query: no gradient by construction
+        assert (leaf != 0).any(), path
+
+
+# ------------------------------------------------------------- BERT's published sizes
+
+ENCODER, POOLED, FULL, NO_NSP = 0, 1, 2, 3
+COUNTS = {
+    # encoder, + pooler, the full pretraining model, encoder + MLM without pooler
+    ("tiny", 30522): (4_369_408, 4_385_920, 4_433_468, None),
+    ("mini", 30522): (11_104_768, 11_170_560, 11_267_900, None),
+    ("small", 30522): (28_500_992, 28_763_648, 29_058_876, None),
+    ("medium", 30522): (41_110_528, 41_373_184, 41_668_412, None),
+    ("base", 30522): (108_891_648, 109_482_240, 110_106_428, 109_514_298),
+    ("large", 30522): (334_092_288, 335_141_888, 336_226_108, 335_174_458),
+    ("base", 28996): (107_719_680, 108_310_272, 108_932_934, 108_340_804),
+    ("large", 28996): (332_529_664, 333_579_264, 334_661_958, 333_610_308),
+}
+
+
+@pytest.mark.parametrize(("size", "vocab"), COUNTS)
+def test_parameter_counts_of_bert(size, vocab):
+    experiment = config.get_config("bert", size=size)
+    call = registry.lookup("model", experiment.model)
+
+    def count(*wanted: tuple[str, int]) -> int:
+        net = network.Network(call(vocab_size=vocab, wanted=wanted), call.traits["rules"])
+        shapes = jax.eval_shape(net.init, keys.root(0), batch())
+        assert_one_rule_each(shapes, net.rules)
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    mlm, nsp, pooled = ("token_logits_BPV", 0), ("pair_logits_BC", 2), ("pooled_BD", 0)
+    expected = COUNTS[size, vocab]
+    assert count() == expected[ENCODER]
+    assert count(pooled) == expected[POOLED]
+    assert count(pooled, mlm, nsp) == count(mlm, nsp) == expected[FULL]
+    if expected[NO_NSP] is not None:
+        assert count(mlm) == expected[NO_NSP]
+
+
+def assert_one_rule_each(shapes, rules) -> None:
+    for path, _ in jax.tree_util.tree_leaves_with_path(shapes):
+        assert sum(bool(re.search(pattern, path_name(path))) for pattern, _ in rules) == 1
+
+
+def test_initial_values_of_bert():
+    """Cut at two standard deviations of 0.02: none beyond 0.04, and 0.0176 in all."""
+    made = jax.jit(build("bert", width=128, ffn=256).init)(keys.root(0), batch())
+    for path, leaf in data.leaves(made).items():
+        if "bias" in path:
+            assert (leaf == 0).all(), path
+        elif "scale" in path:
+            assert (leaf == 1).all(), path
+        else:
+            assert np.abs(leaf).max() <= 0.04 + 1e-6, path
+            if leaf.size > 5000:
+                assert abs(leaf.std() - 0.0176) < 0.0005, path
+    layers = made["encoder"]["layers"]["ffn"]["wide"]["kernel"]
+    assert (layers[0] != layers[1]).any(), "each layer has its own start"
+
+
+def test_width_must_be_divisible():
+    with pytest.raises(ValueError, match="width 30 is not divisible by heads 4"):
+        jax.eval_shape(build("bert", width=30).init, keys.root(0), batch())
