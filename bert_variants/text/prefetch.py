@@ -63,6 +63,15 @@ class Prefetch(Iterator[tuple[Item, State]], Generic[Item, State]):
                 raise self._error
             raise StopIteration
 
+    def ready(self, seconds: float) -> bool:
+        """Whether the next item (or error) is there, after waiting for it at most so long."""
+        with self._changed:
+            return bool(
+                self._changed.wait_for(
+                    lambda: self._ready or self._error or self._closed, timeout=seconds
+                )
+            )
+
     def close(self) -> None:
         """Stop the threads and wait for what they are in the middle of."""
         with self._changed:

@@ -55,6 +55,22 @@ class Lock:
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "start": now}
         self._write(json.dumps(mine))
 
+    def check(self) -> None:
+        """See that the directory is still the one that was locked.
+
+        Raises:
+            RunDirError: it was deleted or moved away.
+        """
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except OSError:
+            there = False
+        if not there:
+            raise RunDirError(
+                f"{self.path.parent} was deleted or moved while the run was working in it. What "
+                "was saved before is where it was moved to."
+            )
+
     def release(self) -> None:
         """Give it back; a second call does nothing."""
         if self._file >= 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from bert_variants.config import ConfigError
 
@@ -54,3 +56,16 @@ def _join(**address: object) -> None:
 def is_primary() -> bool:
     """True in the one process that writes files and prints."""
     return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Wait for all processes of the run."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def all_agree(mine: bool) -> bool:
+    """Whether it is true in every process."""
+    if jax.process_count() == 1:
+        return mine
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(mine))))
