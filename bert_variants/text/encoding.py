@@ -23,7 +23,7 @@ import numpy as np
 from bert_variants import registry
 from bert_variants.text import sentences
 from bert_variants.text.sources import Part, Source
-from bert_variants.text.store import token_type
+from bert_variants.text.store import StoreError, token_type
 from bert_variants.text.tokenizer import Encoded, Tokenizer
 
 BATCH = 1 << 18  # characters that are encoded together
@@ -34,6 +34,16 @@ NO_TOKENS = "document without tokens"
 CUT = f"sentence over {LONGEST} characters cut"
 
 Units = Callable[[str], Sequence[tuple[int, int, int]]]  # text -> (start, end, kind), ascending
+
+
+class PrepareError(StoreError):
+    """Text from which no store can be made."""
+
+
+def no_documents(what: str, dropped: Counter[str]) -> PrepareError:
+    """The error of a source of which nothing can be used: says what was dropped and why."""
+    reasons = ", ".join(f"{n} x {why}" for why, n in sorted(dropped.items()))
+    return PrepareError(f"{what} has no usable document: {reasons or 'it is empty'}.")
 
 
 @dataclasses.dataclass(frozen=True)

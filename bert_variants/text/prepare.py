@@ -30,8 +30,16 @@ import numpy as np
 from bert_variants import registry
 from bert_variants.config import Data
 from bert_variants.text import sharding
-from bert_variants.text.encoding import Job, encode, finished, jobs_of, write_file
+from bert_variants.text.encoding import (
+    Job,
+    encode,
+    finished,
+    jobs_of,
+    no_documents,
+    write_file,
+)
 from bert_variants.text.sampling import load_or_train
+from bert_variants.text.sources.files import find
 from bert_variants.text.store import (
     COUNTS,
     FORMAT,
@@ -42,20 +50,15 @@ from bert_variants.text.store import (
     Index,
     Split,
     Store,
-    StoreError,
 )
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.text.workers import Done, run_jobs
+from bert_variants.text.workers import Done, job_failed, run_jobs
 
 JOB_BYTES = 8 << 20  # text of a job: small enough to share out, large enough to be worth it
 _LOG = logging.getLogger(__name__)
 
 # (bytes of text done, bytes in all, tokens so far, seconds so far)
 Report = Callable[[int, int, int, float], None]
-
-
-class PrepareError(StoreError):
-    """Text from which no store can be made."""
 
 
 def prepare(data: Data, *, report: Report | None = None) -> Store:
@@ -107,7 +110,8 @@ def _origin(data: Data) -> tuple[dict[str, Any], Tokenizer | None]:
     tokenizer = None if built.needs_text else built.build(())
     origin: dict[str, Any] = {
         "tokenizer": str(recipe) if tokenizer is None else tokenizer.fingerprint,
-        "units": str(registry.lookup("units", data.units)) if data.units else "",
+        "units": data.units,
+        "units_files": _files_of("units", data.units) if data.units else "",
         "held_out": 0.0 if data.held_out_source else data.held_out,
     }
     for field in ("source", "held_out_source"):
@@ -118,6 +122,17 @@ def _origin(data: Data) -> tuple[dict[str, Any], Tokenizer | None]:
             origin[field] = str(found)
             origin[f"{field}_fingerprint"] = found().fingerprint()
     return origin, tokenizer
+
+
+def _files_of(family: str, call: str) -> str:
+    """sha256 over the files that a call names in the arguments its entry declares as ``files``."""
+    found = registry.lookup(family, call)
+    digest = hashlib.sha256()
+    for argument in found.traits.get("files", ()):
+        root, names = find(found.argument(argument))
+        for name in names:
+            digest.update(hashlib.sha256((root / name).read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -143,6 +158,9 @@ def _make(
         for field in ("source", "held_out_source")
         if origin[field]
     }
+    for field, some in jobs.items():
+        if not some:
+            raise no_documents(f"data.{field} {origin[field]}", Counter())
     if tokenizer is None:
         tokenizer, trained_on = load_or_train(
             data.tokenizer, jobs["source"], origin["held_out"], work / TOKENIZER
@@ -163,7 +181,7 @@ def _make(
     shutil.copytree(work / TOKENIZER, store / TOKENIZER)
     index = Index(
         origin=origin,
-        tokenizer=_described(tokenizer),
+        tokenizer=_described(tokenizer, data.tokenizer),
         trained_on=trained_on,
         vocab=_ids(tokenizer),
         units=origin["units"],
@@ -175,9 +193,13 @@ def _make(
     write_file(store / INDEX, index.write())
 
 
-def _described(tokenizer: Tokenizer) -> dict[str, Any]:
-    files = {k: dataclasses.asdict(FileRecord.of(v)) for k, v in sorted(tokenizer.files().items())}
-    return {"kind": tokenizer.kind, "fingerprint": tokenizer.fingerprint, "files": files}
+def _described(tokenizer: Tokenizer, call: str) -> dict[str, Any]:
+    return {
+        "call": call,
+        "kind": tokenizer.kind,
+        "fingerprint": tokenizer.fingerprint,
+        "files": {k: dataclasses.asdict(FileRecord.of(v)) for k, v in tokenizer.files().items()},
+    }
 
 
 def _ids(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -231,7 +253,10 @@ def _encode_here(
 ) -> dict[str, Any]:
     source = registry.lookup("source", job.source)()
     units = registry.lookup("units", data.units) if data.units else None
-    record = encode(source, job, tokenizer, units, lambda b, t: done(number, b, t))
+    try:
+        record = encode(source, job, tokenizer, units, lambda b, t: done(number, b, t))
+    except Exception as error:
+        raise job_failed(job, f"{type(error).__name__}: {error}") from error
     done(number, job.size, record["tokens"])
     return record
 
@@ -250,10 +275,7 @@ def _splits(
     }
     for field, documents in found.items():
         if not len(documents):
-            reasons = ", ".join(f"{n} x {why}" for why, n in sorted(dropped.items()))
-            raise PrepareError(
-                f"{field} {origin[field]} has no usable document: {reasons or 'it is empty'}."
-            )
+            raise no_documents(f"data.{field} {origin[field]}", dropped)
     train = found["source"]
     if "held_out_source" in found:
         held_out = found["held_out_source"]

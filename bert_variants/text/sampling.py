@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bert_variants import registry
-from bert_variants.text.encoding import DIGEST, Job, digest, write_file
+from bert_variants.text.encoding import DIGEST, Job, digest, no_documents, write_file
 from bert_variants.text.sharding import is_held_out
 from bert_variants.text.tokenizer import Tokenizer
 
@@ -27,15 +28,20 @@ def sample(jobs: Sequence[Job], held_out: float) -> tuple[list[str], dict[str, i
 
     Returns:
         the texts, in the order of their digests, and in numbers what was taken of what.
+
+    Raises:
+        PrepareError: there is no document.
     """
     chosen: list[tuple[int, str]] = []  # a heap with the largest digest on top
     present: set[bytes] = set()
     every = bytearray()
+    dropped = Counter[str]()
     size = total = 0
     for job in jobs:
         source = registry.lookup("source", job.source)()
         for part in job.parts:
-            for document in source.read(part):
+            reading = source.read(part)
+            for document in reading:
                 identity = digest(document.text)
                 every += identity
                 total += len(document.text)
@@ -51,6 +57,9 @@ def sample(jobs: Sequence[Job], held_out: float) -> tuple[list[str], dict[str, i
                     number, text = heapq.heappop(chosen)
                     present.remove((-number).to_bytes(DIGEST))
                     size -= len(text)
+            dropped.update(reading.dropped)
+    if not chosen:
+        raise no_documents(f"data.source {jobs[0].source}", dropped)
     texts = _of_train(chosen, np.frombuffer(bytes(every), np.uint8).reshape(-1, DIGEST), held_out)
     return texts, {
         "documents": len(texts),
@@ -61,8 +70,6 @@ def sample(jobs: Sequence[Job], held_out: float) -> tuple[list[str], dict[str, i
 
 
 def _of_train(chosen: list[tuple[int, str]], every: np.ndarray, held_out: float) -> list[str]:
-    if not chosen:
-        return []
     different = np.unique(every, axis=0)
     held = {row.tobytes() for row in different[is_held_out(different, held_out)]}
     return [

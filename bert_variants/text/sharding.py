@@ -54,7 +54,8 @@ class Documents:
 
 def find_documents(prefixes: Sequence[str]) -> Documents:
     """All documents of these pieces."""
-    columns: list[tuple[np.ndarray, ...]] = []
+    none = np.zeros(0, np.int64)
+    columns = [(none, none, none, none, none, np.zeros((0, DIGEST), np.uint8))]
     for n, prefix in enumerate(prefixes):
         sentences = np.fromfile(f"{prefix}.documents", "<u4").astype(np.int64)
         lengths = np.fromfile(f"{prefix}.sentences", "<u4")

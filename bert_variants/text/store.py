@@ -108,7 +108,7 @@ class Index:
 
     Attributes:
         origin: what the text was prepared from: call-strings, source fingerprints, settings.
-        tokenizer: kind, fingerprint, and sha256 of the files.
+        tokenizer: call-string, kind, fingerprint, and sha256 of the files.
         trained_on: the sample that the tokenizer was trained on; empty if it was loaded.
         vocab: size and special ids.
         units: the call-string of the units, empty if there are none.

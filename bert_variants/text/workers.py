@@ -24,6 +24,11 @@ class WorkerError(RuntimeError):
     exit_code = 3  # the data, not the command, is at fault
 
 
+def job_failed(job: Job, error: str) -> WorkerError:
+    """The error of a job that could not be done."""
+    return WorkerError(f"preparing {job.name} failed: {error}")
+
+
 def run_jobs(
     task: dict[str, Any], jobs: Sequence[Job], count: int, done: Done
 ) -> list[dict[str, Any]]:
@@ -55,7 +60,7 @@ def run_jobs(
                 raise WorkerError(worker.obituary(jobs))
             number = message["number"]
             if "error" in message:
-                raise WorkerError(f"preparing {jobs[number].name} failed: {message['error']}")
+                raise job_failed(jobs[number], message["error"])
             if "done" in message:
                 done(number, *message["done"])
                 continue
