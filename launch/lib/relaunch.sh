@@ -71,8 +71,12 @@ run_child() {
     RELAUNCH_SIGNALLED=0
     RELAUNCH_SENT=0
     trap 'RELAUNCH_STOP=1; RELAUNCH_SIGNALLED=1; stop_child' TERM INT USR1
-    "$@" &
+    # In a process group of its own: Ctrl-C at a terminal goes to the whole group, and the child
+    # would hear of it twice.
+    set -m
+    "$@" </dev/null &
     RELAUNCH_CHILD=$!
+    set +m
     # A signal that came before the child was there has not reached it. One is enough: a second
     # one tells training to end at once.
     ((RELAUNCH_STOP && !RELAUNCH_SENT)) && stop_child

@@ -7,12 +7,12 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
@@ -155,10 +155,7 @@ def bench(tmp_path: Path, repository: Path):
     # Unless a test says otherwise, there is no GPU here.
     made.rule("nvidia-smi", replies=[{"code": 9, "stderr": "couldn't communicate with the driver"}])
     yield made
-    for pid_file in tmp_path.rglob("runs/.launch/pid"):
-        pid = int(pid_file.read_text())
-        command = Path(f"/proc/{pid}/cmdline")
-        # Only while the number still belongs to a supervisor of this test.
-        if command.exists() and str(tmp_path).encode() in command.read_bytes():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(str(tmp_path) in word for word in process.cmdline()):
+                process.kill()

@@ -68,13 +68,16 @@ def write(files: dict[str, str], argv: list[str]) -> None:
 
 
 def wait_for_term(reply: dict) -> int:
-    """As training does: run until SIGTERM, then save and exit 75."""
+    """As training does: run until SIGTERM or SIGINT, then save and exit 75; a second one kills."""
     got = []
-    signal.signal(signal.SIGTERM, lambda *_: got.append(1))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: got.append(number))
     (HOME / "waiting").write_text("")
-    while not got:
+    end = time.monotonic() + 60
+    while not got and time.monotonic() < end:
         time.sleep(0.02)
-    return reply.get("code", 75)
+    time.sleep(0.2)  # saving
+    return 128 + got[1] if len(got) > 1 else reply.get("code", 75)
 
 
 def execute(program: str, argv: list[str]) -> int:

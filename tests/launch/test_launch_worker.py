@@ -184,6 +184,16 @@ def test_gpu_here_saves_on_a_signal(bench):
     assert "stopped by a signal" in out
 
 
+def test_ctrl_c_at_a_terminal_is_one_signal(bench):
+    """It goes to the whole process group; training takes a second signal for "at once"."""
+    bench.rule("bert-variants", replies=[{"wait_for_term": True}])
+    process = bench.start("gpu.sh", "run", *FAST, "--", *TRAIN)
+    bench.wait_for(bench.folder / "waiting")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 75
+
+
 def test_gpu_over_ssh_end_to_end(bench):
     """The remote commands are really run, in a pretended home directory, by another shell."""
     home = bench.move_in()
