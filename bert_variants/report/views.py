@@ -194,9 +194,8 @@ def _html_cells(row: Sequence[Cell]) -> Iterator[str]:
             said += [f"word {cell.word}"] if cell.word >= 0 else []
             said += [f"unit {cell.unit}"] if cell.unit >= 0 else []
             title = escape("; ".join(said), quote=True)
-            above = ""
-            if cell.predicted or cell.token != cell.shown:
-                above = f"<small>{escape(cell.token)}</small>"
+            inner = escape(cell.shown)
+            if cell.token != cell.shown:
+                inner = f"<ruby>{inner}<rt>{escape(cell.token)}</rt></ruby>"
             kind = cell.happened + (" predicted" if cell.predicted else "")
-            inner = above + escape(cell.shown)
             yield f'{gap}<span class="tok {kind}" title="{title}">{inner}</span>'

@@ -146,8 +146,8 @@ def test_the_page_view_escapes_tokens_and_joins_words():
     assert "\x1b" not in text
     assert "[PAD] × 6" in text
     # "##s" goes on with its word: no blank in front of it
-    assert re.search(r'\[MASK\]</span><span class="tok masked predicted"', text)
-    assert "<small>cat</small>[MASK]" in text
+    assert re.search(r'</rt></ruby></span><span class="tok masked predicted"', text)
+    assert "<ruby>[MASK]<rt>cat</rt></ruby>" in text
 
 
 def test_a_run_keeps_some_rows_and_the_rates_of_all():

@@ -1,0 +1,314 @@
+"""A run's page: one HTML file that opens offline; no scripts, no fonts or pictures from elsewhere.
+
+Everything that stands in a run's files (names, tokens, texts, versions) is escaped, and the page's
+own policy forbids it to load or run anything.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bert_variants import config
+from bert_variants.report import curves, views
+from bert_variants.report.run import Judgement, Run, judgements, read
+
+NAME = "report.html"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+
+
+def write(run_dir: Path) -> Path:
+    """Write ``report.html`` into a run's directory and return its path.
+
+    Raises:
+        ReportError: no run's directory.
+        OSError: it cannot be written.
+    """
+    path = run_dir / NAME
+    part = path.with_name(NAME + ".part")
+    part.write_text(render(read(run_dir)), encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The page of a run as text. The same run gives the same bytes."""
+    style = resources.files("bert_variants.report").joinpath("page.css").read_text("utf-8")
+    name = str(run.config.get("name", run.folder.name))
+    sections = [
+        _header(run, name),
+        *(f'<p class="problem">{_e(problem)}</p>' for problem in run.problems),
+        _held_out(run),
+        _curves(run),
+        _optional(_masks, run, "views.json"),
+        _optional(_fill_mask, run, "fill_mask.json"),
+        _config(run),
+        _environment(run),
+        "<footer>Written by bert_variants. This file needs no network.</footer>",
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_e(name)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _e(value: Any) -> str:
+    return html.escape(views.printable(str(value)), quote=True)
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<section>\n<h2>{_e(title)}</h2>\n" + "\n".join(p for p in parts if p) + "\n</section>"
+
+
+def _header(run: Run, name: str) -> str:
+    facts = "".join(
+        f"<div><dt>{_e(label)}</dt><dd>{_e(value)}{f'<small>{_e(more)}</small>' if more else ''}"
+        "</dd></div>"
+        for label, value, more in _facts(run)
+    )
+    made = " · ".join(
+        _e(run.config[field])
+        for field in ("model", "corruption", "objectives")
+        if field in run.config
+    )
+    return (
+        f"<header><h1>{_e(name)}</h1>\n"
+        f'<p class="kind mono">{made}</p>\n<dl class="facts">{facts}</dl></header>'
+    )
+
+
+def _facts(run: Run) -> Iterable[tuple[str, str, str]]:
+    """(label, value, remark) of what one wants to know first."""
+    step = max([*run.train, *run.held_out], default=0)
+    of = run.config.get("run", {}).get("steps")
+    yield "steps", f"{step:,}", f"of {of:,}" if isinstance(of, int) else ""
+    tokens = run.series("tokens")
+    if tokens:
+        yield "tokens seen", _short(tokens[-1][1]), "padding included"
+    seconds = _elapsed(run.series("seconds"))
+    if seconds:
+        yield "time logged", _duration(seconds), ""
+    speed = sorted(value for _, value in run.series("tokens_per_second"))
+    if speed:
+        yield "tokens a second", _short(speed[len(speed) // 2]), "median"
+    rows = judgements(run.last()[1])
+    for row in rows[:1]:
+        if row.objective == "mlm":
+            remark = "" if row.baseline is None else f"unigram {row.baseline:.2f}"
+            yield "held-out loss, nats", f"{row.loss:.2f}", remark
+            if row.accuracy is not None:
+                yield "held-out accuracy", f"{row.accuracy:.1%}", row.probe
+    for label in ("parameters", "devices"):
+        if isinstance(run.manifest.get(label), int):
+            yield label, f"{run.manifest[label]:,}", ""
+    skipped = sum(1 for _, value in run.series("skipped") if value)
+    if skipped:
+        yield "lines with skipped steps", f"{skipped:,}", "non-finite loss or gradient"
+
+
+def _elapsed(seconds: Sequence[tuple[float, float]]) -> float:
+    """Time over all starts of a run: each start counts from 0 again."""
+    total, before = 0.0, 0.0
+    for _, now in seconds:
+        total += now - before if now >= before else now
+        before = now
+    return total
+
+
+def _held_out(run: Run) -> str:
+    step, results = run.last()
+    rows = judgements(results)
+    if not rows:
+        return ""
+    fixed = [row for row in rows if row.probe != "held_out"]
+    own = [row for row in rows if row.probe == "held_out"]
+    note = (
+        "The same held-out rows and the same masks for every run on this corpus, whatever it was "
+        "trained on. Unigram: what a model scores that knows how often each token occurs and "
+        "nothing of its context."
+    )
+    parts = [f'<p class="note">At step {step:,}. {note}</p>', _judged(fixed)] if fixed else []
+    if own:
+        parts += [
+            '<p class="note">The run’s own objectives on held-out rows of its own kind, corrupted '
+            "as in training; not comparable with runs that are corrupted otherwise.</p>",
+            _judged(own),
+        ]
+    return _section("Held-out results", *parts)
+
+
+def _judged(rows: Sequence[Judgement]) -> str:
+    """A table; the unigram's columns only where there is one."""
+    based = any(row.baseline is not None for row in rows)
+    head = ["loss, nats"]
+    head += ["unigram loss", "gain, nats"] if based else []
+    head += ["perplexity"] + (["unigram perplexity"] if based else []) + ["accuracy"]
+    lines = []
+    for row in rows:
+        label = row.objective if row.probe == "held_out" else row.probe
+        values = [f'<td class="n best">{row.loss:.3f}</td>']
+        if based:
+            values += [_number(row.baseline, ".3f"), _number(_gain(row), "+.3f")]
+        perplexity = row.objective == "mlm"
+        values.append(_number(_exp(row.loss) if perplexity else None, ",.1f"))
+        if based:
+            values.append(_number(_exp(row.baseline), ",.0f"))
+        values.append(_accuracy(row.accuracy))
+        lines.append(f'<tr><td class="mono">{_e(label)}</td>{"".join(values)}</tr>')
+    heads = "".join(f'<th class="n">{_e(h)}</th>' for h in head)
+    first = "objective" if rows[0].probe == "held_out" else "masks"
+    return (
+        f'<div class="scroll"><table><thead><tr><th>{first}</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _gain(row: Judgement) -> float | None:
+    return None if row.baseline is None else row.baseline - row.loss
+
+
+def _exp(loss: float | None) -> float | None:
+    return None if loss is None or loss > 700 else math.exp(loss)
+
+
+def _number(value: float | None, spec: str) -> str:
+    return f'<td class="n">{"–" if value is None else format(value, spec)}</td>'
+
+
+def _accuracy(share: float | None) -> str:
+    if share is None:
+        return '<td class="n">–</td>'
+    return f'<td class="n">{share:.1%}{_bar(share)}</td>'
+
+
+def _bar(share: float) -> str:
+    return f'<span class="bar"><i style="width:{min(max(share, 0), 1):.1%}"></i></span>'
+
+
+def _curves(run: Run) -> str:
+    plots = curves.of(run)
+    if not plots:
+        return ""
+    figures = "".join(
+        f"<figure><figcaption>{_e(plot.title)}</figcaption>{plot.svg}</figure>" for plot in plots
+    )
+    return _section("Curves", f'<div class="plots">{figures}</div>')
+
+
+def _optional(section: Callable[[Run], str], run: Run, file: str) -> str:
+    """A section, or that its file does not hold what was expected: the page goes on without it."""
+    try:
+        return section(run)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f'<p class="problem">{file} is not what was expected: {_e(repr(error))}</p>'
+
+
+def _masks(run: Run) -> str:
+    if not run.views:
+        return ""
+    parts = [f'<p class="note mono">{_e(run.config.get("corruption", ""))}</p>']
+    measured = run.views.get("statistics")
+    if measured:
+        found = views.Statistics(**measured)
+        parts += [f'<p class="note">{_e(line)}</p>' for line in views.describe(found).split("\n")]
+    parts.append(views.html(run.views["rows"]))
+    return _section("What the model reads", *parts)
+
+
+def _fill_mask(run: Run) -> str:
+    blocks = []
+    for one in run.fill_mask:
+        guesses = "".join(
+            '<ul class="guesses">'
+            + "".join(
+                f"<li><b>{_e(g['token'])}</b> <span>{g['probability']:.1%}</span>"
+                f"{_bar(g['probability'])}</li>"
+                for g in mask
+            )
+            + "</ul>"
+            for mask in one["guesses"]
+        )
+        blocks.append(f'<div class="fill"><p>{_e(one["text"])}</p>{guesses}</div>')
+    return _section("Filled masks", *blocks) if blocks else ""
+
+
+def _config(run: Run) -> str:
+    ours, defaults = _flat(run.config), _flat(config.to_dict(config.Experiment()))
+    changed = {k: v for k, v in ours.items() if k not in defaults or defaults[k] != v}
+    note = f"{len(changed)} of {len(ours)} fields differ from their defaults."
+    return _section(
+        "Config",
+        f'<p class="note">{note}</p>',
+        _settings(changed, defaults, changed),
+        f"<details><summary>all fields</summary>{_settings(ours, defaults, changed)}</details>",
+    )
+
+
+def _settings(
+    shown: Mapping[str, Any], defaults: Mapping[str, Any], changed: Mapping[str, Any]
+) -> str:
+    kind = dict.fromkeys(changed, ' class="changed"')
+    lines = "".join(
+        f"<tr{kind.get(path, '')}>"
+        f'<td class="mono">{_e(path)}</td><td class="mono">{_e(_plain(value))}</td>'
+        f'<td class="mono">{_e(_plain(defaults.get(path, "–")))}</td></tr>'
+        for path, value in shown.items()
+    )
+    return (
+        '<div class="scroll"><table><thead><tr><th>field</th><th>here</th><th>default</th></tr>'
+        f"</thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _environment(run: Run) -> str:
+    if not run.manifest:
+        return ""
+    told = dict(run.manifest)
+    command = told.pop("command", None)
+    shown = command if isinstance(command, str) else " ".join(map(str, command or []))
+    lines = "".join(
+        f'<tr><td class="mono">{_e(path)}</td><td class="mono">{_e(_plain(value))}</td></tr>'
+        for path, value in _flat(told).items()
+    )
+    return _section(
+        "Where and with what",
+        f"<pre>{_e(shown)}</pre>" if shown else "",
+        f'<div class="scroll"><table><tbody>{lines}</tbody></table></div>' if lines else "",
+    )
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{path}{key}."))
+        else:
+            found[path + str(key)] = value
+    return found
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,204 @@
+"""Curves as inline SVG, made with matplotlib: small, and the same bytes every time.
+
+Colours are CSS variables of the page (``--ink``, ``--line``, ``--s0`` ... ``--s5``), so one picture
+is readable in the dark and in the light.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from bert_variants.report.cells import printable
+from bert_variants.report.run import Points
+
+MOST_POINTS = 2000
+SERIES = 6  # colours that the page has for curves
+# what matplotlib writes -> what stands in the page; any colours that it does not use by itself
+_INK, _LINE = "#010203", "#010204"
+_COLOURS = {_INK: "var(--ink)", _LINE: "var(--line)"} | {
+    f"#01030{i}": f"var(--s{i})" for i in range(SERIES)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        label: for the legend.
+        points: (step, value).
+        colour: 0 .. 5, the page's.
+        dashed: for what was not trained on, or is a baseline.
+        marked: dots where values were measured, for the few ones of evaluations.
+        faint: for what lies behind a smoothed curve.
+    """
+
+    label: str
+    points: Points
+    colour: int = 0
+    dashed: bool = False
+    marked: bool = False
+    faint: bool = False
+
+
+def plot(
+    name: str,
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    unit: str,
+    levels: Sequence[tuple[str, float, int]] = (),
+    log: bool = False,
+    from_zero: bool = False,
+) -> str:
+    """An SVG element with ``curves`` over training steps.
+
+    Args:
+        name: unique on the page; prefixes the ids inside.
+        curves: those without points are left out.
+        title: says what is shown, also to screen readers.
+        unit: label of the vertical axis.
+        levels: (label, value, colour) of horizontal dashed lines, such as a baseline's loss.
+        log: logarithmic vertical axis, if every value is positive.
+        from_zero: the vertical axis begins at 0.
+
+    Returns:
+        SVG text; empty if no curve has points.
+    """
+    curves = [dataclasses.replace(c, points=thinned(c.points)) for c in curves if c.points]
+    if not curves:
+        return ""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # no global state: neither the backend nor rcParams of a notebook are touched
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # the page's font draws the text; matplotlib's own only measures it
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(6.2, 3.1), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        _draw(axes, curves, levels)
+        _dress(axes, unit, curves, log=log, from_zero=from_zero)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(buffer.getvalue(), name, title)
+
+
+def _draw(axes: Any, curves: Sequence[Curve], levels: Sequence[tuple[str, float, int]]) -> None:
+    for curve in curves:
+        x, y = zip(*curve.points, strict=True)
+        axes.plot(
+            x,
+            y,
+            color=f"#01030{curve.colour}",
+            label="_nolegend_" if curve.faint else printable(curve.label),
+            linewidth=0.8 if curve.faint else 1.6,
+            alpha=0.35 if curve.faint else 1.0,
+            linestyle="--" if curve.dashed else "-",
+            marker="o" if curve.marked or len(x) == 1 else "",
+            markersize=3.5,
+        )
+    for label, value, colour in levels:
+        axes.axhline(
+            value, color=f"#01030{colour}", linewidth=1.1, linestyle=":", label=printable(label)
+        )
+
+
+def _dress(axes: Any, unit: str, curves: Sequence[Curve], *, log: bool, from_zero: bool) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    values = [v for c in curves for _, v in c.points]
+    if log and min(values) > 0:
+        axes.set_yscale("log")
+    elif from_zero:
+        axes.set_ylim(0, max(values) * 1.08 or 1)
+    if max(values) >= 10_000:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("step", color=_INK)
+    axes.set_ylabel(unit, color=_INK)
+    axes.grid(True, color=_LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, length=0, which="both")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_LINE)
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+
+
+def thinned(points: Points, most: int = MOST_POINTS) -> Points:
+    """At most ``most`` points with the same outline: of each stretch the lowest and the highest.
+
+    Short peaks stay visible, which an average or every n-th point would hide.
+    """
+    if len(points) <= most:
+        return list(points)
+    stretches = max(1, (most - 2) // 2)
+    kept = {0, len(points) - 1}
+    for i in range(stretches):
+        first = i * len(points) // stretches
+        end = (i + 1) * len(points) // stretches
+        inside = range(first, end)
+        kept.add(min(inside, key=lambda j: points[j][1]))
+        kept.add(max(inside, key=lambda j: points[j][1]))
+    return [points[j] for j in sorted(kept)]
+
+
+def smoothed(points: Points, window: int) -> Points:
+    """The mean of each point and up to ``window - 1`` before it; never of points to come."""
+    total, found = 0.0, []
+    for i, (step, value) in enumerate(points):
+        total += value
+        if i >= window:
+            total -= points[i - window][1]
+        found.append((step, total / min(i + 1, window)))
+    return found
+
+
+def with_trend(label: str, points: Points, colour: int) -> list[Curve]:
+    """A noisy curve: faint as it is, and its running mean over 1/40 of its length in front."""
+    window = math.ceil(len(points) / 40)
+    if window < 2:
+        return [Curve(label, points, colour)]
+    return [
+        Curve(label, points, colour, faint=True),
+        Curve(f"{label} (mean of {window})", smoothed(points, window), colour),
+    ]
+
+
+def _inline(svg: str, name: str, title: str) -> str:
+    """The ``<svg>`` alone: the page's colours and font, ids that are unique, a title, no size."""
+    svg = svg[svg.index("<svg") :]
+    # matplotlib's style sheet would apply to the whole page
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    # inside of tags alone: a label may hold anything
+    svg = re.sub(r"<[^>]*>", lambda tag: _tag(tag.group(), name), svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg)  # one line: matplotlib breaks paths at every point
+    label = html.escape(printable(title), quote=True)
+    viewbox = re.search(r'viewBox="[^"]*"', svg).group()
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {viewbox} role="img" aria-label="{label}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1).strip()
+
+
+def _tag(tag: str, name: str) -> str:
+    for written, stands in _COLOURS.items():
+        tag = tag.replace(written, stands)
+    tag = re.sub(r'\bid="', f'id="{name}-', tag)
+    tag = tag.replace("url(#", f"url(#{name}-")
+    tag = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', tag)
+    tag = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", tag)
+    tag = re.sub(r"font: (\d+(?:\.\d+)?px) [^;\"]*", r"font: \1 var(--sans)", tag)
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}", tag)
