@@ -75,9 +75,10 @@ def einsum(spec: str, x: Leaf, y: Leaf, precision: str) -> jax.Array:
 # which loses the fast kernel in two of three products. So the cotangent is rounded too; what comes
 # out is accumulated in float32 and keeps the operand's own format (float32 for parameters).
 #
-# The gradient of the second operand (a weight, as a rule) contracts over the leading axis of both
-# factors. XLA's CPU backend has no bfloat16 kernel for that and, in a large program, fails at run
-# time (jax 0.10.2), so with float32 activations it stays in float32: ``all_low`` is False.
+# XLA's CPU backend lacks bfloat16 kernels for some orders of axes, such as the gradient of a weight,
+# which contracts over the leading axis of both factors; in a large program it then fails at run time
+# (jax 0.10.2). So on a CPU these products run in float32: on the rounded factors where activations
+# are bfloat16 (``all_low``), else for the second operand alone, with the cotangent as it is.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _rounded_einsum(spec: str, all_low: bool, x: Leaf, y: Leaf) -> jax.Array:
     return _low(spec, x, y)
@@ -86,6 +87,16 @@ def _rounded_einsum(spec: str, all_low: bool, x: Leaf, y: Leaf) -> jax.Array:
 def _low(spec: str, x: Leaf, y: Leaf) -> jax.Array:
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
     return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _wide(spec: str, x: Leaf, y: Leaf) -> jax.Array:
+    return jnp.einsum(spec, x.astype(jnp.float32), y.astype(jnp.float32))
+
+
+def _low_or_wide(spec: str, x: Leaf, y: Leaf) -> jax.Array:
+    """Of factors that are bfloat16 already, so that both forms give the same numbers."""
+    low, wide = functools.partial(_low, spec), functools.partial(_wide, spec)
+    return jax.lax.platform_dependent(x, y, cpu=wide, default=low)
 
 
 def _forward(spec: str, all_low: bool, x: Leaf, y: Leaf) -> tuple[jax.Array, tuple[Leaf, ...]]:
@@ -98,13 +109,11 @@ def _backward(spec: str, all_low: bool, saved: tuple[Leaf, ...], out: Leaf) -> t
     x, y, like_x, like_y = saved
     inputs, result = spec.split("->")
     left, right = inputs.split(",")
-    to_x = _low(f"{result},{right}->{left}", out, y)
+    to_left, to_right = f"{result},{right}->{left}", f"{left},{result}->{right}"
     if all_low:
-        # in this order: the CPU backend has no bfloat16 kernel for "btnh,bnts->bsnh" either
-        to_y = _low(f"{result},{left}->{right}", out, x)
+        to_x, to_y = _low_or_wide(to_left, out, y), _low_or_wide(to_right, x, out)
     else:
-        to_right = f"{left},{result}->{right}"
-        to_y = jnp.einsum(to_right, x.astype(jnp.float32), out.astype(jnp.float32))
+        to_x, to_y = _low(to_left, out, y), _wide(to_right, x, out)
     return to_x.astype(like_x.dtype), to_y.astype(like_y.dtype)
 
 
