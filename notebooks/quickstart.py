@@ -42,7 +42,7 @@ STEPS = 600  # about 3 minutes on two cores
 SOURCE = "pydocs()"  # the English that Python brings; or text("my/*.txt")
 RUN_DIR = "runs/notebook"
 DATA_DIR = "runs/data"
-SENTENCE = "The committee approved the unhappily worded resolution, and nobody objected."
+SENTENCE = "The function returns an unhashable representation of the given arguments."
 
 # %% [markdown]
 # ## An experiment is one frozen value
