@@ -217,22 +217,13 @@ def _encode_all(
         if (record := finished(job.prefix, bool(data.units)))
     }
     left = [n for n in range(len(jobs)) if n not in records]
-    total = sum(job.size for job in jobs)
-    kept = sum(jobs[n].size for n in records)
-    begun = time.monotonic()
-    so_far: dict[int, tuple[int, int]] = {}
-
-    def done(number: int, size: int, tokens: int) -> None:
-        so_far[number] = (min(size, jobs[left[number]].size), tokens)
-        sizes, counts = zip(*so_far.values(), strict=True)
-        report(kept + sum(sizes), total, sum(counts), time.monotonic() - begun)
-
+    todo = [jobs[n] for n in left]
+    done = _Progress(todo, sum(jobs[n].size for n in records), report).done
     calls = [("source", data.source), ("source", data.held_out_source), ("units", data.units)]
     entries = [registry.lookup(f, c).entry for f, c in calls if c]
     entries.append(registry.entry("tokenizer", tokenizer.kind))
     modules = sorted({entry.fn.__module__ for entry in entries})
     workers = min(data.workers or len(os.sched_getaffinity(0)), len(left))
-    todo = [jobs[n] for n in left]
     if workers > 1 and "__main__" not in modules:
         task = {
             "path": sys.path,
@@ -254,11 +245,39 @@ def _encode_here(
     source = registry.lookup("source", job.source)()
     units = registry.lookup("units", data.units) if data.units else None
     try:
-        record = encode(source, job, tokenizer, units, lambda b, t: done(number, b, t))
+        record = encode(source, job, tokenizer, units, lambda b, t: done(number, b, t, False))
     except Exception as error:
         raise job_failed(job, f"{type(error).__name__}: {error}") from error
-    done(number, job.size, record["tokens"])
+    done(number, record["bytes"], record["tokens"], True)
     return record
+
+
+class _Progress:
+    """What is done, in the source's own measure of size, which may be that of compressed text."""
+
+    def __init__(self, jobs: list[Job], kept: int, report: Report) -> None:
+        self._sizes, self._kept, self._report = [job.size for job in jobs], kept, report
+        self._begun = time.monotonic()
+        self._text, self._tokens, self._whole = {}, {}, set()
+
+    def done(self, number: int, text: int, tokens: int, whole: bool) -> None:
+        """So much of a job: bytes of text and tokens; whether it is all."""
+        self._text[number], self._tokens[number] = text, tokens
+        if whole:
+            self._whole.add(number)
+        # How many bytes of text a byte of size is, is learned from the jobs that are through.
+        known = sum(self._sizes[n] for n in self._whole)
+        ratio = known / max(sum(self._text[n] for n in self._whole), 1) if known else 1.0
+        sizes = (
+            self._sizes[n] if n in self._whole else min(int(b * ratio), self._sizes[n])
+            for n, b in self._text.items()
+        )
+        self._report(
+            self._kept + sum(sizes),
+            self._kept + sum(self._sizes),
+            sum(self._tokens.values()),
+            time.monotonic() - self._begun,
+        )
 
 
 def _splits(

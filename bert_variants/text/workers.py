@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from bert_variants.text.encoding import Job
 
-Done = Callable[[int, int, int], None]  # (job number, bytes of text, tokens) so far
+Done = Callable[[int, int, int, bool], None]  # job number, bytes of text, tokens, all of it
 
 
 class WorkerError(RuntimeError):
@@ -62,10 +62,10 @@ def run_jobs(
             if "error" in message:
                 raise job_failed(jobs[number], message["error"])
             if "done" in message:
-                done(number, *message["done"])
+                done(number, *message["done"], False)
                 continue
-            records[number] = message["record"]
-            done(number, jobs[number].size, message["record"]["tokens"])
+            record = records[number] = message["record"]
+            done(number, record["bytes"], record["tokens"], True)
             if order:
                 worker.give(order.pop(0), jobs)
             else:
