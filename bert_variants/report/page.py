@@ -69,11 +69,6 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _header(run: Run, name: str) -> str:
-    facts = "".join(
-        f"<div><dt>{_e(label)}</dt><dd>{_e(value)}{f'<small>{_e(more)}</small>' if more else ''}"
-        "</dd></div>"
-        for label, value, more in _facts(run)
-    )
     made = " · ".join(
         _e(run.config[field])
         for field in ("model", "corruption", "objectives")
@@ -81,8 +76,16 @@ def _header(run: Run, name: str) -> str:
     )
     return (
         f"<header><h1>{_e(name)}</h1>\n"
-        f'<p class="kind mono">{made}</p>\n<dl class="facts">{facts}</dl></header>'
+        f'<p class="kind mono">{made}</p>\n{_grid(_facts(run))}</header>'
     )
+
+
+def _grid(facts: Iterable[tuple[str, str, str]], kind: str = "facts") -> str:
+    cells = "".join(
+        f"<div><dt>{_e(label)}</dt><dd>{_e(value)}<small>{_e(remark)}</small></dd></div>"
+        for label, value, remark in facts
+    )
+    return f'<dl class="{kind}">{cells}</dl>'
 
 
 def _facts(run: Run) -> Iterable[tuple[str, str, str]]:
@@ -217,10 +220,30 @@ def _masks(run: Run) -> str:
     parts = [f'<p class="note mono">{_e(run.config.get("corruption", ""))}</p>']
     measured = run.views.get("statistics")
     if measured:
-        found = views.Statistics(**measured)
-        parts += [f'<p class="note">{_e(line)}</p>' for line in views.describe(found).split("\n")]
+        parts.append(_grid(_realised(views.Statistics(**measured)), "facts small"))
     parts.append(views.html(run.views["rows"]))
     return _section("What the model reads", *parts)
+
+
+def _realised(found: views.Statistics) -> Iterable[tuple[str, str, str]]:
+    def percent(share: float | None) -> str:
+        return "–" if share is None else f"{share:.1%}"
+
+    yield "predicted tokens a row", f"{found.predicted:.1f}", f"over {found.rows:,} rows"
+    yield (
+        "predicted of all tokens",
+        percent(found.of_valid),
+        f"{percent(found.of_maskable)} of maskable",
+    )
+    yield "read the mask token", percent(found.masked), "of the predicted"
+    yield "read another token", percent(found.replaced), "of the predicted"
+    yield "read the same token", percent(found.unchanged), "of the predicted"
+    yield "words predicted wholly", percent(found.whole_words), "of the words touched"
+    yield "long words wholly", percent(found.whole_long_words), "of those of several tokens"
+    if found.span_length is not None:
+        yield "mean span", f"{found.span_length:.2f}", "tokens side by side"
+    if found.moved is not None:
+        yield "moved", percent(found.moved), "of all tokens"
 
 
 def _fill_mask(run: Run) -> str:
@@ -247,7 +270,7 @@ def _config(run: Run) -> str:
     return _section(
         "Config",
         f'<p class="note">{note}</p>',
-        _settings(changed, defaults, changed),
+        _settings(changed, defaults, {}),
         f"<details><summary>all fields</summary>{_settings(ours, defaults, changed)}</details>",
     )
 

@@ -115,17 +115,19 @@ def _draw(axes: Any, curves: Sequence[Curve], levels: Sequence[tuple[str, float,
 
 
 def _dress(axes: Any, unit: str, curves: Sequence[Curve], *, log: bool, from_zero: bool) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator
 
     values = [v for c in curves for _, v in c.points]
+    thousands, plain = EngFormatter(sep=""), FuncFormatter(lambda value, _: f"{value:.12g}")
     if log and min(values) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(LogLocator(subs=()))
     elif from_zero:
         axes.set_ylim(0, max(values) * 1.08 or 1)
-    if max(values) >= 10_000:
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_formatter(thousands if max(values) >= 10_000 else plain)
+    axes.xaxis.set_major_formatter(thousands)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(left=0)
     axes.set_xlabel("step", color=_INK)
     axes.set_ylabel(unit, color=_INK)

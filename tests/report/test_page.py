@@ -175,8 +175,9 @@ def test_smoothing_looks_back_only():
 
 
 def test_labels_stand_in_a_plot_as_they_are():
-    curve = plots.Curve("tokens(rate=0.12345, x='$a_b$') <&> 猫", [(1, 2.0), (2, 1.0)])
-    svg = plots.plot("p", [curve, curve], title="t", unit="nats")
+    curve = plots.Curve("tokens(rate=0.12345, x='$a_b$') <&> 猫", [(1.0, 2.0), (2.0, 1.0)])
+    svg = plots.plot("p", [curve, curve], title="t", unit="nats", log=True)
+    assert "mathdefault" not in svg
     assert "tokens(rate=0.12345, x='$a_b$') &lt;&amp;&gt; 猫" in svg
     assert plots.plot("p", [plots.Curve("none", [])], title="t", unit="nats") == ""
 
