@@ -22,8 +22,8 @@ import numpy as np
 
 from bert_variants import registry
 from bert_variants.text import sentences
+from bert_variants.text.index import StoreError, token_type
 from bert_variants.text.sources import Part, Source
-from bert_variants.text.store import StoreError, token_type
 from bert_variants.text.tokenizer import Encoded, Tokenizer
 
 BATCH = 1 << 18  # characters that are encoded together

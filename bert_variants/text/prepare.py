@@ -38,9 +38,7 @@ from bert_variants.text.encoding import (
     no_documents,
     write_file,
 )
-from bert_variants.text.sampling import load_or_train
-from bert_variants.text.sources.files import find
-from bert_variants.text.store import (
+from bert_variants.text.index import (
     COUNTS,
     FORMAT,
     INDEX,
@@ -49,8 +47,10 @@ from bert_variants.text.store import (
     FileRecord,
     Index,
     Split,
-    Store,
 )
+from bert_variants.text.sampling import load_or_train
+from bert_variants.text.sources.files import find
+from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
 from bert_variants.text.workers import Done, job_failed, run_jobs
 
@@ -128,7 +128,8 @@ def _files_of(family: str, call: str) -> str:
     """sha256 over the files that a call names in the arguments its entry declares as ``files``."""
     found = registry.lookup(family, call)
     digest = hashlib.sha256()
-    for argument in found.traits.get("files", ()):
+    named = found.traits.get("files", ())
+    for argument in named:
         root, names = find(found.argument(argument))
         for name in names:
             digest.update(hashlib.sha256((root / name).read_bytes()).digest())

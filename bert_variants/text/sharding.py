@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bert_variants.text.encoding import DIGEST, write_file
-from bert_variants.text.store import FileRecord, Shard, Split, token_type
+from bert_variants.text.index import FileRecord, Shard, Split, token_type
 
 SHARD_TOKENS = 1 << 22  # about 8 MB of tokens
 DUPLICATE = "duplicate document"

@@ -14,7 +14,8 @@ import pytest
 from bert_variants import registry
 from bert_variants.text import sentences
 from bert_variants.text.encoding import digest
-from bert_variants.text.store import BLOCK, FileRecord, Store, StoreError, check_content
+from bert_variants.text.index import BLOCK, FileRecord, check_content
+from bert_variants.text.store import Store, StoreError
 
 
 @pytest.fixture(scope="module")
