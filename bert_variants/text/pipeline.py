@@ -152,6 +152,8 @@ class Pipeline:
         position = Position()
         while rows > 0 and position.epoch == 0:
             taken, after = self._take(position, min(rows, self.batch_rows), over=False)
+            if not taken:  # the windows that were left have no row
+                return
             yield self._assembled(taken)
             rows -= self.batch_rows
             position = after
