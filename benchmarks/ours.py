@@ -1,0 +1,191 @@
+"""Our training step out of the real parts, over random rows; as a worker, one step a turn."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import turns
+from bert_variants import runtime
+
+VOCAB = 30_522
+PAD, UNK, CLS, SEP, MASK = 0, 100, 101, 102, 103
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What is run.
+
+    Attributes:
+        size: of configs/bert.py.
+        batch, length: rows and tokens a row.
+        precision, scan: see ``config.Run``.
+        objectives, corruption, optimizer: call-strings.
+        malloc: whether the allocator is tuned, as the command line does.
+    """
+
+    size: str = "mini"
+    batch: int = 32
+    length: int = 128
+    precision: str = "auto"
+    scan: str = "auto"
+    objectives: str = "mlm"
+    corruption: str = "tokens(rate=0.15)"
+    malloc: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What ``train.setup.make`` builds, without a corpus.
+
+    Attributes:
+        mesh: the devices.
+        init: makes the state.
+        train_step: jitted, donating the state.
+        batch: on the mesh.
+        shapes: of the state.
+    """
+
+    mesh: Any
+    init: Callable[[], Any]
+    train_step: Any
+    batch: Any
+    shapes: Any
+
+
+def rows(batch: int, length: int, seed: int = 0) -> dict[str, Any]:
+    """Full rows of random tokens as numpy arrays: [CLS] half [SEP] half [SEP]."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(1000, VOCAB, (batch, length)).astype(np.int32)
+    middle = length // 2
+    tokens[:, 0], tokens[:, middle], tokens[:, -1] = CLS, SEP, SEP
+    maskable = np.ones((batch, length), bool)
+    maskable[:, [0, middle, -1]] = False
+    positions = np.tile(np.arange(length, dtype=np.int32), (batch, 1))
+    return {
+        "tokens": tokens,
+        "segments": (positions > middle).astype(np.int32),
+        "positions": positions,
+        "maskable": maskable,
+        "next_sentence": rng.integers(0, 2, batch).astype(np.int32),
+    }
+
+
+def make_batch(batch: int, length: int) -> Any:
+    """``rows`` as a Batch."""
+    import numpy as np
+
+    from bert_variants.types import Batch
+
+    made = rows(batch, length)
+    return Batch(
+        tokens_BT=made["tokens"],
+        segments_BT=made["segments"],
+        positions_BT=made["positions"],
+        valid_BT=np.ones((batch, length), bool),
+        maskable_BT=made["maskable"],
+        words_BT=np.where(made["maskable"], made["positions"] // 2, -1).astype(np.int32),
+        units_BT=np.full((batch, length), -1, np.int32),
+        example_id_B=np.arange(batch, dtype=np.uint32),
+        visit_B=np.zeros(batch, np.uint32),
+        labels={"next_sentence": made["next_sentence"]},
+    )
+
+
+def vocab() -> Any:
+    """BERT's vocabulary, as the device side knows it."""
+    from bert_variants.types import Vocab
+
+    return Vocab(VOCAB, PAD, UNK, CLS, SEP, MASK, specials=(PAD, UNK, CLS, SEP, MASK))
+
+
+def experiment(spec: Spec) -> Any:
+    """configs/bert.py at the spec's size, dynamic masks."""
+    from bert_variants.configs import bert
+
+    found = bert.get_config(spec.size)
+    return dataclasses.replace(
+        found,
+        objectives=spec.objectives,
+        corruption=spec.corruption,
+        data=dataclasses.replace(found.data, length=spec.length, copies=0),
+        run=dataclasses.replace(
+            found.run, batch=spec.batch, precision=spec.precision, scan=spec.scan
+        ),
+    )
+
+
+def build(spec: Spec) -> Parts:
+    """The step as ``train.setup.make`` puts it together."""
+    import jax
+    import jax.numpy as jnp
+
+    from bert_variants import keys, registry
+    from bert_variants.models import network
+    from bert_variants.train import optim, setup, sharding, step
+    from bert_variants.train.state import TrainState
+
+    chosen = experiment(spec)
+    net = network.build(chosen, VOCAB)
+    optimizer, schedule = optim.build(chosen.optim, chosen.run.steps)
+    mesh = sharding.make_mesh(chosen.mesh)
+    example = setup.example_rows(spec.length, registry.lookup("example", chosen.data.example))
+
+    def init() -> TrainState:
+        params = net.init(keys.root(0), example)
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(step=zero, params=params, opt_state=optimizer.init(params), skipped=zero)
+
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(init)
+    placed = sharding.shardings(shapes, mesh, net.rules)
+    function = step.make_train_step(
+        net.apply,
+        setup.bind(spec.corruption, vocab()),
+        step.objectives_of(chosen),
+        optimizer,
+        schedule,
+        seed=0,
+    )
+    return Parts(
+        mesh=mesh,
+        init=setup.on_mesh(mesh, jax.jit(init, out_shardings=placed)),
+        train_step=jax.jit(function, donate_argnums=0, out_shardings=(placed, None)),
+        batch=sharding.put_batch(make_batch(spec.batch, spec.length), mesh),
+        shapes=shapes,
+    )
+
+
+def worker(given: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """For ``turns.serve``."""
+    spec = Spec(**given)
+    if spec.malloc:
+        runtime.tune()
+    import jax
+
+    parts = build(spec)
+    with jax.set_mesh(parts.mesh):
+        state = parts.init()
+        lowered = parts.train_step.lower(state, parts.batch)
+        begun = time.perf_counter()
+        compiled = lowered.compile()
+        facts = {"compile_s": time.perf_counter() - begun}
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        facts["temporaries_mb"] = round(memory.temp_size_in_bytes / 2**20)
+    held = [state]
+    del state  # the step donates it
+
+    def step() -> None:
+        held[0], metrics = compiled(held[0], parts.batch)
+        jax.block_until_ready((held[0], metrics))
+
+    return step, facts
+
+
+if __name__ == "__main__":
+    turns.serve(worker)
