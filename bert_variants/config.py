@@ -65,7 +65,8 @@ class Optim:
 
     Attributes:
         optimizer: adamw(...), lamb(...); see train/optim.py.
-        schedule: learning rate over steps; bert_linear(), linear(), product(), cosine(), constant().
+        schedule: the learning rate over steps: bert_linear(), linear(), product(), cosine(),
+            constant().
         lr: the schedule's peak.
         warmup: steps of linear warm-up.
         weight_decay: decoupled, scaled by the learning rate.
@@ -120,6 +121,8 @@ class Run:
         keep: newest checkpoints that are kept, beside the best by held-out loss.
         keep_every: also keep every checkpoint whose step is a multiple; 0: none.
         init_from: a run or model directory whose parameters start this run; empty: random.
+        output_bias: what the bias of the token head starts at: zeros as in BERT, or the log of the
+            corpus's unigram probabilities, which spares a short run the steps that learn them.
         allow_change: names of fields that may differ from the checkpoint's on resume.
         max_skipped: steps with a non-finite loss or gradient that are skipped in a row before the
             run is rolled back; after three roll-backs it stops with exit code 4.
@@ -139,6 +142,7 @@ class Run:
     keep: int = 2
     keep_every: int = 0
     init_from: str = ""
+    output_bias: Literal["zeros", "unigram"] = "zeros"
     allow_change: tuple[str, ...] = ()
     max_skipped: int = 5
 
@@ -453,9 +457,8 @@ def config_module(name_or_path: str) -> types.ModuleType:
         except ModuleNotFoundError as error:
             if error.name != f"bert_variants.configs.{name_or_path}":
                 raise
-            raise ConfigError(
-                f"unknown config '{name_or_path}'.{registry.nearest(name_or_path, shipped_configs())}"
-            ) from None
+            hint = registry.nearest(name_or_path, shipped_configs())
+            raise ConfigError(f"unknown config '{name_or_path}'.{hint}") from None
     if not hasattr(module, "get_config"):
         raise ConfigError(f"config {name_or_path} has no function get_config().")
     return module

@@ -2,8 +2,9 @@
 
 Run: bert-variants quickstart --minutes 5   (or: bert-variants train configs/quickstart.py)
 
-What differs from bert --size tiny is what a run of minutes needs: no dropout (the run never sees
-enough text to overfit), and a cosine schedule over exactly the steps that there is time for.
+What differs from bert --size tiny is what a run of minutes needs: no dropout (it never sees enough
+text to overfit), Adam with bias correction and a shorter memory, a cosine schedule over exactly the
+steps that there is time for, and an output bias that starts at the unigram frequencies.
 """
 
 import dataclasses
@@ -23,11 +24,18 @@ def get_config(minutes: float = 5.0) -> Experiment:
         tiny,
         name="quickstart",
         model=registry.edit(tiny.model, dropout=0.0, attention_dropout=0.0),
-        optim=dataclasses.replace(tiny.optim, schedule="cosine()", warmup=max(1, steps // 20)),
+        optim=dataclasses.replace(
+            tiny.optim,
+            optimizer="adamw(b2=0.98)",
+            schedule="cosine()",
+            lr=2e-3,
+            warmup=max(1, steps // 20),
+        ),
         run=dataclasses.replace(
             tiny.run,
             dir="runs/quickstart",
             steps=steps,
+            output_bias="unigram",
             eval_every=max(10, steps // 6),
             save_every=max(10, steps // 6),
         ),

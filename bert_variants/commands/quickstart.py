@@ -8,7 +8,6 @@ baseline, asked to fill masks, and drawn. Running it again resumes where it stop
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 from bert_variants import config, loaded
@@ -56,7 +55,10 @@ def main(options: Options) -> int:
     evaluate.main(evaluate.Options(run=options.dir))
     model = loaded.load(options.dir)
     found = [
-        {"text": text, "guesses": [[dataclasses.asdict(g) for g in one] for one in model.fill_mask(text)]}
+        {
+            "text": text,
+            "guesses": [[dataclasses.asdict(g) for g in one] for one in model.fill_mask(text)],
+        }
         for text in SENTENCES
     ]
     for one in found:

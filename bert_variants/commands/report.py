@@ -1,4 +1,4 @@
-"""Write a run's page: one HTML file with curves, masks, held-out table and config, no network needed."""
+"""Write a run's page: one HTML file with curves, masks, held-out table and config, for offline."""
 
 from __future__ import annotations
 

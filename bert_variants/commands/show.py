@@ -1,4 +1,4 @@
-"""Rows before and after corruption, in colour, or as JSON lines to check a corruption from outside."""
+"""Rows before and after corruption, in colour; as JSON lines to check a corruption from outside."""
 
 from __future__ import annotations
 

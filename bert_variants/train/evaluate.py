@@ -40,14 +40,18 @@ class Probe:
     batches: Callable[[], Iterable[Any]]
 
 
+def unigram_nats(vocab: Vocab) -> jax.Array:
+    """float32 [V]: -log p of each id; p from the counts of the train split, one added to each."""
+    counts_V = np.asarray(vocab.counts_V, np.float64) + 1
+    return jnp.asarray(-np.log(counts_V / counts_V.sum()), jnp.float32)
+
+
 def unigram(vocab: Vocab) -> Weighted:
     """Not an objective but its baseline: the nats of the targets under the corpus's unigrams.
 
-    ``-log p(target)`` with p from the counts of the train split, one added to each. A masked
-    language model that has learnt no context scores this.
+    A masked language model that has learnt no context scores this.
     """
-    counts_V = np.asarray(vocab.counts_V, np.float64) + 1
-    nats_V = jnp.asarray(-np.log(counts_V / counts_V.sum()), jnp.float32)
+    nats_V = unigram_nats(vocab)
 
     def baseline(outputs: Outputs, batch: Corrupted) -> Terms:
         del outputs

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules, registered.
 
-An optimizer makes updates for a learning rate of 1; the step multiplies them by the schedule's value
-at its own step number. So the rate is a pure function of the step, also after skipped steps.
+An optimizer makes updates for a learning rate of 1; the step multiplies them by the schedule's
+value at its own step number. So the rate is a pure function of the step, also after skipped steps.
 """
 
 from __future__ import annotations

@@ -41,10 +41,11 @@ def initialise() -> None:
                 "numbers."
             ) from None
         _join(coordinator_address=given[COORDINATOR], num_processes=count, process_id=index)
-    elif int(os.environ.get("SLURM_NTASKS") or 1) > 1 and "SLURM_STEP_ID" in os.environ:
-        _join()
-    elif "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
-        _join()
+    else:
+        slurm = "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS") or 1) > 1
+        tpu_pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+        if slurm or tpu_pod:
+            _join()  # jax finds the address itself
 
 
 def _join(**address: object) -> None:

@@ -87,6 +87,8 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
 
     def init() -> TrainState:
         params = net.init(keys.root(seed), example)
+        if experiment.run.output_bias == "unigram":
+            params = with_unigram_bias(params, vocab)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -217,6 +219,20 @@ def example_rows(length: int, example: registry.Call) -> Batch:
         visit_B=jnp.zeros(1, jnp.uint32),
         labels={name: jnp.zeros(1, jnp.int32) for name in example.traits["labels"]},
     )
+
+
+def with_unigram_bias(params: Any, vocab: Vocab) -> Any:
+    """``params`` with the token head's bias at the log of the corpus's unigram probabilities.
+
+    Raises:
+        ConfigError: the model has no token head.
+    """
+    if "heads" not in params or "tokens" not in params["heads"]:
+        raise config.ConfigError(
+            "run.output_bias is 'unigram', but no objective trains a token head: set 'zeros'."
+        )
+    tokens = {**params["heads"]["tokens"], "bias": -evaluate.unigram_nats(vocab)}
+    return {**params, "heads": {**params["heads"], "tokens": tokens}}
 
 
 def _check_length(experiment: config.Experiment) -> None:
