@@ -108,10 +108,11 @@ def _draw(axes: Any, curves: Sequence[Curve], levels: Sequence[tuple[str, float,
             marker="o" if curve.marked or len(x) == 1 else "",
             markersize=3.5,
         )
+    last = max(step for curve in curves for step, _ in curve.points)
     for label, value, colour in levels:
-        axes.axhline(
-            value, color=f"#01030{colour}", linewidth=1.1, linestyle=":", label=printable(label)
-        )
+        line = {"linewidth": 1.3, "linestyle": ":", "label": printable(label)}
+        axes.plot([0, last], [value, value], color=f"#01030{colour}", **line)
+    axes.margins(x=0.02, y=0.08)
 
 
 def _dress(axes: Any, unit: str, curves: Sequence[Curve], *, log: bool, from_zero: bool) -> None:

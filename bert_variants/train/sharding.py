@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bert_variants import config
 from bert_variants.config import ConfigError
@@ -34,21 +34,30 @@ def make_mesh(shape: config.Mesh, devices: Sequence[Any] | None = None) -> Mesh:
         ConfigError: a shape that does not use exactly the devices there are.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = [shape.data, shape.fsdp, shape.tensor]
-    known = math.prod(s for s in sizes if s > 0)
-    if -1 in sizes and len(devices) % known == 0:
-        sizes[sizes.index(-1)] = len(devices) // known
-    if math.prod(sizes) != len(devices):
-        raise ConfigError(
-            f"mesh {dict(zip(AXES, sizes, strict=True))} does not fit {len(devices)} devices. "
-            "Give sizes whose product is that number, one of them may be -1."
-        )
     return jax.make_mesh(
-        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+        mesh_sizes(shape, len(devices)), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
     )
 
 
-def check_batch(experiment: config.Experiment, mesh: Mesh) -> None:
+def mesh_sizes(shape: config.Mesh, devices: int) -> tuple[int, int, int]:
+    """Sizes of data, fsdp and tensor over so many devices, the -1 resolved.
+
+    Raises:
+        ConfigError: a shape that does not use exactly these devices.
+    """
+    sizes = [shape.data, shape.fsdp, shape.tensor]
+    known = math.prod(s for s in sizes if s > 0)
+    if -1 in sizes and devices % known == 0:
+        sizes[sizes.index(-1)] = devices // known
+    if math.prod(sizes) != devices:
+        raise ConfigError(
+            f"mesh {dict(zip(AXES, sizes, strict=True))} does not fit {devices} devices. "
+            "Give sizes whose product is that number, one of them may be -1."
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def check_batch(experiment: config.Experiment, mesh: Mesh | AbstractMesh) -> None:
     """Refuse a batch that the mesh cannot split evenly.
 
     Raises:
@@ -82,7 +91,9 @@ def spec_for(path: str, rules: Sequence[tuple[str, PartitionSpec]]) -> Partition
     return found[0][1]
 
 
-def shardings(tree: Any, mesh: Mesh, rules: Sequence[tuple[str, PartitionSpec]]) -> Any:
+def shardings(
+    tree: Any, mesh: Mesh | AbstractMesh, rules: Sequence[tuple[str, PartitionSpec]]
+) -> Any:
     """A NamedSharding for each leaf of ``tree``: parameters, or a train state that holds them.
 
     Scalars are copied to every device. Moments of the optimizer end in the path of their
@@ -99,7 +110,9 @@ def shardings(tree: Any, mesh: Mesh, rules: Sequence[tuple[str, PartitionSpec]])
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def _dividing(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def _dividing(
+    spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
     """The spec without the axes that do not divide their dimension."""
     fitting = [
         axis if axis is not None and size % mesh.shape[axis] == 0 else None
