@@ -18,7 +18,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from bert_variants import config, registry, runtime
 
@@ -104,15 +104,16 @@ def call(module: Any, verb: str, argv: list[str]) -> int:
 
     default, argv, about = base_experiment(argv)
 
-    @dataclasses.dataclass(frozen=True)
-    class Arguments:
-        options: tyro.conf.OmitArgPrefixes[module.Options]
-        experiment: tyro.conf.OmitArgPrefixes[config.Experiment]
-
+    # made here because the annotations need tyro and the verb's module
+    fields = [
+        ("options", Annotated[module.Options, tyro.conf.arg(name="")]),
+        ("experiment", Annotated[config.Experiment, tyro.conf.arg(name="")]),
+    ]
+    arguments = dataclasses.make_dataclass("Arguments", fields, frozen=True)
     found = tyro.cli(
-        Arguments,
+        arguments,
         args=argv,
-        default=Arguments(module.Options(), default),
+        default=arguments(module.Options(), default),
         prog=f"{program} CONFIG",
         description=f"{module.__doc__}\n{about}",
     )
