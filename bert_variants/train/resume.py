@@ -77,7 +77,11 @@ def changes(
         experiment: given now.
         store, tokenizer: fingerprints of now.
     """
-    found = config.differences(_canonical(meta.experiment), _canonical(experiment))
+    as_written = config.differences(meta.experiment, experiment)
+    found = {
+        path: as_written[path]
+        for path in config.differences(_canonical(meta.experiment), _canonical(experiment))
+    }
     for name, old, new in (
         (STORE, meta.store, store),
         (TOKENIZER, meta.tokenizer["fingerprint"], tokenizer),

@@ -89,7 +89,7 @@ def test_a_change_is_refused_with_both_values_and_opened_by_name(ready: Setup, p
     assert caught.value.exit_code == 2
     assert f"{path}: " in text
     assert f"{CHANGES[path]}" in text
-    assert path == "objectives" or f"{old}"[:70] in text
+    assert f"{old}"[:70] in text
     assert f"--run.allow-change {path}" in text
     opened = config.set_field(new, "run.allow_change", (path,))
     assert any(
@@ -97,12 +97,10 @@ def test_a_change_is_refused_with_both_values_and_opened_by_name(ready: Setup, p
     )
 
 
-def test_every_field_outside_the_tables_is_refused(ready: Setup) -> None:
-    judged_alone = {*fields(ready.experiment)} - resume.HARMLESS - resume.LAST_BITS
-    assert judged_alone == {*CHANGES, "optim.weight_decay", "optim.no_decay", "optim.clip"} | {
-        "run.init_from",
-        "run.max_skipped",
-    }
+def test_what_changes_the_numbers_is_in_no_table(ready: Setup) -> None:
+    more = {"optim.weight_decay", "optim.no_decay", "optim.clip", "run.init_from"}
+    assert not {*CHANGES, *more} & (resume.HARMLESS | resume.LAST_BITS)
+    assert {*CHANGES, *more} <= {*fields(ready.experiment)}
 
 
 def test_harmless_changes_are_noted_and_spelling_is_none(ready: Setup) -> None:
@@ -163,7 +161,7 @@ def test_another_batch_goes_on_from_the_rows_seen(
 ) -> None:
     run = half()
     other = config.set_field(tiny.at(ready, run).experiment, "run.batch", 16)
-    with pytest.raises(ResumeRefusedError, match="run.batch: 8 there, 16 now"):
+    with pytest.raises(ResumeRefusedError, match=r"run\.batch: 8 there, 16 now"):
         loop.train(setup.make(other, ready.store), loop.Silent())
     other = config.set_field(other, "run.allow_change", ("run.batch", "run.steps"))
     other = config.set_field(other, "run.steps", 12)
@@ -234,5 +232,5 @@ def test_roll_backs_say_what_is_abandoned_and_where_the_data_goes_on(
     assert branches.position_after(at, rollbacks) == 9900
     assert branches.position_after(new, rollbacks) == new.position
     (tmp_path / branches.NAME).write_text("[{")
-    with pytest.raises(CheckpointError, match="rollbacks.json is damaged"):
+    with pytest.raises(CheckpointError, match=r"rollbacks\.json is damaged"):
         branches.read(tmp_path)
