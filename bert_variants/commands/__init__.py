@@ -1,1 +1,1 @@
-"""The verbs of the command line, one a module: ``Options``, and ``main`` that gives an exit code."""
+"""The verbs of the command line, one a module: ``Options``, and ``main`` that gives a code."""

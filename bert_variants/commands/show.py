@@ -7,9 +7,8 @@ import json
 
 from bert_variants import config
 from bert_variants.commands.prepare import prepared
-from bert_variants.commands.train import corrupted_rows
+from bert_variants.commands.train import first_rows, sample
 from bert_variants.report import views
-from bert_variants.text.pipeline import Position
 from bert_variants.train import setup
 
 
@@ -18,7 +17,7 @@ class Options:
     """What to show.
 
     Attributes:
-        rows: how many, at most a batch.
+        rows: how many, at most a batch; the rates below them are those of the whole batch.
         epoch: of which visit to the text.
         json: one JSON object a row: tokens, inputs, positions, targets, words, units, labels.
     """
@@ -31,11 +30,10 @@ class Options:
 def main(experiment: config.Experiment, options: Options) -> int:
     """Print the first rows of training as the model reads them."""
     ready = setup.make(experiment, prepared(experiment))
-    rows = corrupted_rows(ready, options.rows, Position(options.epoch, 0))
+    rows = first_rows(ready, options.epoch)
     if options.json:
-        for row in views.as_dicts(rows, ready.tokenizer):
+        for row in views.as_dicts(rows, ready.tokenizer)[: options.rows]:
             print(json.dumps(row, ensure_ascii=False))
     else:
-        print(views.terminal(rows, ready.tokenizer))
-        print(views.describe(views.statistics(rows, ready.vocab)))
+        print(sample(ready, rows, options.rows))
     return 0

@@ -16,7 +16,7 @@ from bert_variants.plan import summary
 from bert_variants.report import console, page, views
 from bert_variants.text.pipeline import Position
 from bert_variants.text.store import Store
-from bert_variants.train import loop, processes, setup
+from bert_variants.train import loop, processes, record, setup
 from bert_variants.types import Corrupted
 
 
@@ -36,21 +36,24 @@ def main(experiment: config.Experiment, options: Options) -> int:
     processes.initialise()
     started = time.monotonic()
     store = everywhere(experiment)
+    ready = setup.make(experiment, store)
     if options.dry_run:
         print(summary.render(summary.summary(experiment, jax.device_count(), store.vocab.size)))
-        print(sample(setup.make(experiment, store), rows=1))
+        print(sample(ready, first_rows(ready), shown=1))
         return 0
-    ready = setup.make(experiment, store)
-    if processes.is_primary():
-        print(describe(store))
-        print(sample(ready, rows=2))
-    reporter = console.TrainProgress(ready) if processes.is_primary() else loop.Silent()
-    result = loop.train(ready, reporter)
-    if processes.is_primary():
-        minutes = (time.monotonic() - started) / 60
-        print(f"{result.message} ({minutes:.1f} minutes)")
-        if result.exit_code == 0:
-            print(f"report: {page.write(Path(experiment.run.dir))}")
+    if not processes.is_primary():
+        return loop.train(ready, loop.Silent()).exit_code
+    print(describe(store))
+    rows = first_rows(ready)
+    print(sample(ready, rows, shown=2))
+    with console.TrainProgress(ready) as progress:
+        result = loop.train(ready, progress)
+    minutes = (time.monotonic() - started) / 60
+    print(f"{result.message} ({minutes:.1f} minutes)")
+    folder = Path(experiment.run.dir)
+    record.write_json(folder / "views.json", views.as_json(rows, ready.tokenizer, ready.vocab))
+    if result.exit_code == 0:
+        print(f"report: {page.write(folder)}")
     return result.exit_code
 
 
@@ -67,19 +70,16 @@ def everywhere(experiment: config.Experiment) -> Store:
     return prepared(experiment)
 
 
-def corrupted_rows(ready: setup.Setup, rows: int, position: Position | None = None) -> Corrupted:
-    """The first rows of training after their corruption, as numpy arrays: what the model reads."""
-    batch, _ = ready.rows.batch(position or Position(0, 0))
-    batch = jax.tree.map(lambda leaf: leaf[:rows], batch)
+def first_rows(ready: setup.Setup, epoch: int = 0) -> Corrupted:
+    """This process's first batch of an epoch after its corruption, as numpy arrays."""
+    batch, _ = ready.rows.batch(Position(epoch, 0))
     root = keys.root(ready.experiment.run.seed)
     row_keys = keys.corruption_keys(root, batch, 0, ready.experiment.data.copies)
     made = setup.bind(ready.experiment.corruption, ready.vocab)(row_keys, batch)
     return jax.tree.map(np.asarray, made)
 
 
-def sample(ready: setup.Setup, rows: int) -> str:
-    """Some corrupted rows to read, and the rates over a whole batch."""
-    whole = corrupted_rows(ready, ready.experiment.run.batch)
-    shown = jax.tree.map(lambda leaf: leaf[:rows], whole)
-    text = views.terminal(shown, ready.tokenizer)
-    return f"{text}\n{views.describe(views.statistics(whole, ready.vocab))}"
+def sample(ready: setup.Setup, rows: Corrupted, shown: int) -> str:
+    """Some corrupted rows to read, and the rates over all of them."""
+    text = views.terminal(jax.tree.map(lambda leaf: leaf[:shown], rows), ready.tokenizer)
+    return f"{text}\n{views.describe(views.statistics(rows, ready.vocab))}"

@@ -12,7 +12,7 @@ from bert_variants.types import Leaf
 HIDDEN = -1e9  # added to the scores of keys that may not be seen; exp of it is 0 in float32
 
 
-def visible(valid_BT: Leaf, packs_BT: Leaf | None = None) -> jax.Array:
+def visible(valid_BT: Leaf, packs_BT: Leaf | None = None) -> Leaf:
     """Which keys each query sees: bool [B, 1, 1, T], or [B, 1, T, T] for packed rows.
 
     Padding keys are hidden and padding queries still attend, as in BERT; their outputs are never
