@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from bert_variants.models.layers import Dense, Norm, Shape
 from bert_variants.ops.activations import activation
+from bert_variants.ops.placement import keep_rows
 from bert_variants.ops.precision import einsum
 from bert_variants.types import Leaf
 
@@ -53,7 +54,7 @@ class Pooler(nn.Module):
     def __call__(self, hidden_BTD: Leaf) -> jax.Array:
         shape = self.shape
         dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="dense")
-        return jnp.tanh(dense(hidden_BTD[:, 0]))
+        return keep_rows(jnp.tanh(dense(keep_rows(hidden_BTD[:, 0]))))
 
 
 class ClassHead(nn.Module):

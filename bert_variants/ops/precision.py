@@ -75,10 +75,11 @@ def einsum(spec: str, x: Leaf, y: Leaf, precision: str) -> jax.Array:
 # which loses the fast kernel in two of three products. So the cotangent is rounded too; what comes
 # out is accumulated in float32 and keeps the operand's own format (float32 for parameters).
 #
-# XLA's CPU backend lacks bfloat16 kernels for some orders of axes, such as a weight's gradient, which
-# contracts over the leading axis of both factors; in a large program it then fails at run time (jax
-# 0.10.2). So on a CPU these products run in float32: on the rounded factors where activations are
-# bfloat16 (``all_low``), else for the second operand alone, with the cotangent as it is.
+# XLA's CPU backend lacks bfloat16 kernels for some orders of axes, such as a weight's gradient,
+# which contracts over the leading axis of both factors; in a large program it then fails at run
+# time (jax 0.10.2). So on a CPU these products run in float32: on the rounded factors where
+# activations are bfloat16 (``all_low``), else for the second operand alone, with the cotangent as
+# it is.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _rounded_einsum(spec: str, all_low: bool, x: Leaf, y: Leaf) -> jax.Array:
     return _low(spec, x, y)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_variants import keys, registry
+from bert_variants.train.optim import path_name
 from bert_variants.types import Batch, Corrupted, Outputs, Vocab
 
 VOCAB = Vocab(
@@ -185,6 +186,17 @@ def small(name: str, **changed: Any) -> str:
     parameters = registry.entry("model", name).parameters
     sizes = {k: v for k, v in (SMALL | changed).items() if k in parameters}
     return registry.write(name, sizes)
+
+
+def random_params(shapes: Any, spread: float = 0.1) -> Any:
+    """Every entry random, by its path: at their start biases are 0, scales 1, and hide a lot."""
+
+    def one(path: tuple[Any, ...], like: Any) -> jax.Array:
+        name = path_name(path)
+        noise = keys.host_rng(0, name).standard_normal(like.shape) * spread
+        return jnp.asarray(noise + (1.0 if name.endswith("scale") else 0.0), like.dtype)
+
+    return jax.tree_util.tree_map_with_path(one, shapes)
 
 
 def leaves(tree: Any) -> dict[str, np.ndarray]:

@@ -68,12 +68,7 @@ def batch(seed: int = 0, length: int = 16):
 
 @functools.cache
 def params(name: str):
-    """Random in every entry: at their start biases are 0 and scales 1, and would hide a lot."""
-    made = jax.jit(build(name).init)(keys.root(0), batch())
-    leaves, tree = jax.tree.flatten(made)
-    streams = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, streams, strict=True)]
-    return jax.tree.unflatten(tree, moved)
+    return data.random_params(jax.eval_shape(build(name).init, keys.root(0), batch()))
 
 
 @functools.cache
