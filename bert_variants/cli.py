@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from bert_variants import config, registry, runtime
+from bert_variants import __version__, config, registry, runtime
 
 # verb -> what it does, in a line. Each is a module of bert_variants.commands with ``main``.
 VERBS = {
@@ -42,21 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit code: 0 done, 2 usage or config, 3 bad data, 4 diverged,
     75 stopped and saved (run it again), 76 a peer was lost (run it again)."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
-        print(overview())
-        return 0 if argv else USAGE
-    if argv[0] == "--version":
-        from bert_variants import __version__
-
-        print(__version__)
-        return 0
-    verb, rest = argv[0], argv[1:]
+    verb = argv[0] if argv else ""
     try:
-        if verb not in VERBS:
-            raise config.ConfigError(f"unknown verb '{verb}'.{registry.nearest(verb, list(VERBS))}")
-        runtime.tune()
-        module = importlib.import_module(f"bert_variants.commands.{verb.replace('-', '_')}")
-        return call(module, verb, rest)
+        code = run(verb, argv[1:])
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         return 130
@@ -69,6 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"bert-variants {verb}: {error}", file=sys.stderr)
         return code
+
+
+def run(verb: str, argv: list[str]) -> int:
+    """Import the verb's module and call it.
+
+    Raises:
+        ConfigError: an unknown verb.
+    """
+    if verb in ("", "-h", "--help"):
+        print(overview())
+        return 0 if verb else USAGE
+    if verb == "--version":
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        raise config.ConfigError(f"unknown verb '{verb}'.{registry.nearest(verb, list(VERBS))}")
+    runtime.tune()
+    module = importlib.import_module(f"bert_variants.commands.{verb.replace('-', '_')}")
+    return call(module, verb, argv)
 
 
 def exit_code(error: Exception) -> int | None:
