@@ -6,15 +6,13 @@ own policy forbids it to load or run anything.
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from bert_variants import config
-from bert_variants.report import curves, views
+from bert_variants.report import curves, provenance, views
+from bert_variants.report.markup import bar, escape, grid, section
 from bert_variants.report.run import Judgement, Run, judgements, read
 
 NAME = "report.html"
@@ -41,13 +39,13 @@ def render(run: Run) -> str:
     name = str(run.config.get("name", run.folder.name))
     sections = [
         _header(run, name),
-        *(f'<p class="problem">{_e(problem)}</p>' for problem in run.problems),
+        *(f'<p class="problem">{escape(problem)}</p>' for problem in run.problems),
         _held_out(run),
         _curves(run),
         _optional(_masks, run, "views.json"),
         _optional(_fill_mask, run, "fill_mask.json"),
-        _config(run),
-        _environment(run),
+        provenance.settings(run),
+        provenance.environment(run),
         "<footer>Written by bert_variants. This file needs no network.</footer>",
     ]
     body = "\n".join(section for section in sections if section)
@@ -55,37 +53,21 @@ def render(run: Run) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_e(name)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<title>{escape(name)}</title>\n<style>\n{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _e(value: Any) -> str:
-    return html.escape(views.printable(str(value)), quote=True)
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section>\n<h2>{_e(title)}</h2>\n" + "\n".join(p for p in parts if p) + "\n</section>"
-
-
 def _header(run: Run, name: str) -> str:
     made = " · ".join(
-        _e(run.config[field])
+        escape(run.config[field])
         for field in ("model", "corruption", "objectives")
         if field in run.config
     )
     return (
-        f"<header><h1>{_e(name)}</h1>\n"
-        f'<p class="kind mono">{made}</p>\n{_grid(_facts(run))}</header>'
+        f"<header><h1>{escape(name)}</h1>\n"
+        f'<p class="kind mono">{made}</p>\n{grid(_facts(run))}</header>'
     )
-
-
-def _grid(facts: Iterable[tuple[str, str, str]], kind: str = "facts") -> str:
-    cells = "".join(
-        f"<div><dt>{_e(label)}</dt><dd>{_e(value)}<small>{_e(remark)}</small></dd></div>"
-        for label, value, remark in facts
-    )
-    return f'<dl class="{kind}">{cells}</dl>'
 
 
 def _facts(run: Run) -> Iterable[tuple[str, str, str]]:
@@ -109,9 +91,10 @@ def _facts(run: Run) -> Iterable[tuple[str, str, str]]:
             yield "held-out loss, nats", f"{row.loss:.2f}", remark
             if row.accuracy is not None:
                 yield "held-out accuracy", f"{row.accuracy:.1%}", row.probe
+    newest = run.starts[-1] if run.starts else {}
     for label in ("parameters", "devices"):
-        if isinstance(run.manifest.get(label), int):
-            yield label, f"{run.manifest[label]:,}", ""
+        if isinstance(newest.get(label), int):
+            yield label, f"{newest[label]:,}", ""
     skipped = sum(1 for _, value in run.series("skipped") if value)
     if skipped:
         yield "lines with skipped steps", f"{skipped:,}", "non-finite loss or gradient"
@@ -145,7 +128,7 @@ def _held_out(run: Run) -> str:
             "as in training; not comparable with runs that are corrupted otherwise.</p>",
             _judged(own),
         ]
-    return _section("Held-out results", *parts)
+    return section("Held-out results", *parts)
 
 
 def _judged(rows: Sequence[Judgement]) -> str:
@@ -165,8 +148,8 @@ def _judged(rows: Sequence[Judgement]) -> str:
         if based:
             values.append(_number(_exp(row.baseline), ",.0f"))
         values.append(_accuracy(row.accuracy))
-        lines.append(f'<tr><td class="mono">{_e(label)}</td>{"".join(values)}</tr>')
-    heads = "".join(f'<th class="n">{_e(h)}</th>' for h in head)
+        lines.append(f'<tr><td class="mono">{escape(label)}</td>{"".join(values)}</tr>')
+    heads = "".join(f'<th class="n">{escape(h)}</th>' for h in head)
     first = "objective" if rows[0].probe == "held_out" else "masks"
     return (
         f'<div class="scroll"><table><thead><tr><th>{first}</th>{heads}</tr></thead>'
@@ -189,11 +172,7 @@ def _number(value: float | None, spec: str) -> str:
 def _accuracy(share: float | None) -> str:
     if share is None:
         return '<td class="n">–</td>'
-    return f'<td class="n">{share:.1%}{_bar(share)}</td>'
-
-
-def _bar(share: float) -> str:
-    return f'<span class="bar"><i style="width:{min(max(share, 0), 1):.1%}"></i></span>'
+    return f'<td class="n">{share:.1%}{bar(share)}</td>'
 
 
 def _curves(run: Run) -> str:
@@ -201,28 +180,29 @@ def _curves(run: Run) -> str:
     if not plots:
         return ""
     figures = "".join(
-        f"<figure><figcaption>{_e(plot.title)}</figcaption>{plot.svg}</figure>" for plot in plots
+        f"<figure><figcaption>{escape(plot.title)}</figcaption>{plot.svg}</figure>"
+        for plot in plots
     )
-    return _section("Curves", f'<div class="plots">{figures}</div>')
+    return section("Curves", f'<div class="plots">{figures}</div>')
 
 
-def _optional(section: Callable[[Run], str], run: Run, file: str) -> str:
+def _optional(part: Callable[[Run], str], run: Run, file: str) -> str:
     """A section, or that its file does not hold what was expected: the page goes on without it."""
     try:
-        return section(run)
+        return part(run)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return f'<p class="problem">{file} is not what was expected: {_e(repr(error))}</p>'
+        return f'<p class="problem">{file} is not what was expected: {escape(repr(error))}</p>'
 
 
 def _masks(run: Run) -> str:
     if not run.views:
         return ""
-    parts = [f'<p class="note mono">{_e(run.config.get("corruption", ""))}</p>']
+    parts = [f'<p class="note mono">{escape(run.config.get("corruption", ""))}</p>']
     measured = run.views.get("statistics")
     if measured:
-        parts.append(_grid(_realised(views.Statistics(**measured)), "facts small"))
+        parts.append(grid(_realised(views.Statistics(**measured)), "facts small"))
     parts.append(views.html(run.views["rows"]))
-    return _section("What the model reads", *parts)
+    return section("What the model reads", *parts)
 
 
 def _realised(found: views.Statistics) -> Iterable[tuple[str, str, str]]:
@@ -252,74 +232,15 @@ def _fill_mask(run: Run) -> str:
         guesses = "".join(
             '<ul class="guesses">'
             + "".join(
-                f"<li><b>{_e(g['token'])}</b> <span>{g['probability']:.1%}</span>"
-                f"{_bar(g['probability'])}</li>"
+                f"<li><b>{escape(g['token'])}</b> <span>{g['probability']:.1%}</span>"
+                f"{bar(g['probability'])}</li>"
                 for g in mask
             )
             + "</ul>"
             for mask in one["guesses"]
         )
-        blocks.append(f'<div class="fill"><p>{_e(one["text"])}</p>{guesses}</div>')
-    return _section("Filled masks", *blocks) if blocks else ""
-
-
-def _config(run: Run) -> str:
-    ours, defaults = _flat(run.config), _flat(config.to_dict(config.Experiment()))
-    changed = {k: v for k, v in ours.items() if k not in defaults or defaults[k] != v}
-    note = f"{len(changed)} of {len(ours)} fields differ from their defaults."
-    return _section(
-        "Config",
-        f'<p class="note">{note}</p>',
-        _settings(changed, defaults, {}),
-        f"<details><summary>all fields</summary>{_settings(ours, defaults, changed)}</details>",
-    )
-
-
-def _settings(
-    shown: Mapping[str, Any], defaults: Mapping[str, Any], changed: Mapping[str, Any]
-) -> str:
-    kind = dict.fromkeys(changed, ' class="changed"')
-    lines = "".join(
-        f"<tr{kind.get(path, '')}>"
-        f'<td class="mono">{_e(path)}</td><td class="mono">{_e(_plain(value))}</td>'
-        f'<td class="mono">{_e(_plain(defaults.get(path, "–")))}</td></tr>'
-        for path, value in shown.items()
-    )
-    return (
-        '<div class="scroll"><table><thead><tr><th>field</th><th>here</th><th>default</th></tr>'
-        f"</thead><tbody>{lines}</tbody></table></div>"
-    )
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _environment(run: Run) -> str:
-    if not run.manifest:
-        return ""
-    told = dict(run.manifest)
-    command = told.pop("command", None)
-    shown = command if isinstance(command, str) else " ".join(map(str, command or []))
-    lines = "".join(
-        f'<tr><td class="mono">{_e(path)}</td><td class="mono">{_e(_plain(value))}</td></tr>'
-        for path, value in _flat(told).items()
-    )
-    return _section(
-        "Where and with what",
-        f"<pre>{_e(shown)}</pre>" if shown else "",
-        f'<div class="scroll"><table><tbody>{lines}</tbody></table></div>' if lines else "",
-    )
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found.update(_flat(value, f"{path}{key}."))
-        else:
-            found[path + str(key)] = value
-    return found
+        blocks.append(f'<div class="fill"><p>{escape(one["text"])}</p>{guesses}</div>')
+    return section("Filled masks", *blocks) if blocks else ""
 
 
 def _short(value: float) -> str:

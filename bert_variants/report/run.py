@@ -3,7 +3,8 @@
 ::
 
     config.json     the experiment (``config.to_dict``); the only file that must be there
-    manifest.json   versions, machine, command, whatever the run knows of itself
+    manifest.json   {"fingerprints": {...}, "starts": [{"time", "step", "origin", "command",
+                    "versions", ...}]}: one entry each time that the run was started
     metrics.jsonl   an object a line: {"kind": "train", "step": 20, "mlm/loss": 7.2, ...,
                     "timing": {"tokens_per_second": ...}}
     views.json      corrupted rows and rates, see ``views.as_json``
@@ -36,6 +37,7 @@ class Run:
         folder: where.
         config: nested plain values.
         manifest: what the run says of itself; empty if it wrote none.
+        starts: each start of the run, oldest first; from the manifest.
         train, held_out: step -> name -> number or None (not finite), from the metrics.
         views, fill_mask: parts that the run may lack.
         problems: what could not be read, in words.
@@ -44,6 +46,7 @@ class Run:
     folder: Path
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
+    starts: Sequence[Mapping[str, Any]]
     train: Mapping[int, Mapping[str, float | None]]
     held_out: Mapping[int, Mapping[str, float | None]]
     views: Mapping[str, Any] | None
@@ -83,11 +86,17 @@ def read(folder: Path) -> Run:
     config = _json(path, dict, problems)
     if config is None:
         raise ReportError(f"{problems[0]}. Train again with the same run.dir, or restore the file.")
+    manifest = _json(folder / "manifest.json", dict, problems) or {}
+    starts = manifest.get("starts", [])
+    if not isinstance(starts, list) or not all(isinstance(one, dict) for one in starts):
+        problems.append("manifest.json: starts is not a list of objects")
+        starts, manifest = [], {}
     lines = _lines(folder / "metrics.jsonl", problems)
     return Run(
         folder=folder,
         config=config,
-        manifest=_json(folder / "manifest.json", dict, problems) or {},
+        manifest=manifest,
+        starts=starts,
         train=_by_step(line for line in lines if line.get("kind", "train") == "train"),
         held_out=_by_step(line for line in lines if line.get("kind", "train") != "train"),
         views=_json(folder / "views.json", dict, problems),

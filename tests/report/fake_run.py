@@ -173,12 +173,22 @@ GUESSES = [
         ]],
     },
 ]  # fmt: skip
-MANIFEST = {
+START = {
+    "time": "2026-11-21T09:40:12+00:00",
+    "step": 0,
+    "origin": "scratch",
+    "host": "laptop",
+    "pid": 4100,
+    "platform": "Linux-6.1-x86_64",
+    "processes": 1,
     "command": ["bert-variants", "quickstart", "--minutes", "5"],
-    "parameters": 1_512_450,
+    "parameters": 1_552_898,
     "devices": 1,
     "versions": {"bert_variants": "0.1.0", "python": "3.11.7", "jax": "0.10.2", "flax": "0.12.8"},
-    "machine": {"platform": "Linux x86_64", "device": "cpu", "cores": 2, "memory": "24 GiB"},
-    "git": {"commit": "9e4a5c4", "changed": False},
-    "data": {"documents": 9671, "tokens": 3_104_112},
+    "revision": "9e4a5c4d1f",
+}
+RESUMED = {"time": "2026-11-21T09:43:30+00:00", "step": 1500, "origin": "step 1500 of this run"}
+MANIFEST = {
+    "fingerprints": {"store": "5d41402abc4b", "tokenizer": "7215ee9c7d9d"},
+    "starts": [START, START | RESUMED],
 }

@@ -79,6 +79,7 @@ def test_the_page_holds_what_the_run_holds(folder):
         assert f"{row.loss:.3f}" in said
     assert "5.910" in said  # the unigram baseline beside the loss
     assert "bert-variants quickstart --minutes 5" in said
+    assert "Started 2 times" in said
     assert "exist" in said
     assert "87.1%" in said
     assert "data.length" in said
@@ -103,7 +104,9 @@ def test_names_and_texts_are_escaped(tmp_path):
     (folder / "fill_mask.json").write_text(
         json.dumps([{"text": bad, "guesses": [[{"token": bad, "probability": 0.5}]]}])
     )
-    (folder / "manifest.json").write_text(json.dumps({"command": [bad], bad: {bad: bad}}))
+    (folder / "manifest.json").write_text(
+        json.dumps({"starts": [{"command": [bad], bad: {bad: bad}}] * 2})
+    )
     values = json.loads((folder / "views.json").read_text())
     values["rows"][0]["tokens"][1] = bad
     (folder / "views.json").write_text(json.dumps(values))
@@ -133,6 +136,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(folder):
     (folder / "metrics.jsonl").write_bytes(b"\n".join(lines))
     (folder / "views.json").write_text('{"rows": [{}]}')
     (folder / "fill_mask.json").write_text("{")
+    (folder / "manifest.json").write_text('{"starts": [[]]}')
     found = run.read(folder)
     assert found.train[75]["mlm/loss"] is None
     assert 75.0 not in dict(found.series("mlm/loss"))
@@ -141,6 +145,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(folder):
     assert "2 unreadable lines were left out (4, 6)" in text
     assert "views.json is not what was expected" in text
     assert "fill_mask.json cannot be read" in text
+    assert "manifest.json: starts is not a list of objects" in text
     assert text.count("<svg") == 7
 
 

@@ -1,0 +1,53 @@
+"""Pieces of HTML that the page is made of. Everything that is text is escaped here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bert_variants.report.cells import printable
+
+
+def escape(value: Any) -> str:
+    """Text as HTML; what cannot be seen is written out."""
+    return html.escape(printable(str(value)), quote=True)
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and what stands below it; empty parts are left out."""
+    return (
+        f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(p for p in parts if p) + "\n</section>"
+    )
+
+
+def grid(facts: Iterable[tuple[str, str, str]], kind: str = "facts") -> str:
+    """(label, value, remark) side by side."""
+    cells = "".join(
+        f"<div><dt>{escape(label)}</dt><dd>{escape(value)}<small>{escape(remark)}</small></dd></div>"
+        for label, value, remark in facts
+    )
+    return f'<dl class="{kind}">{cells}</dl>'
+
+
+def bar(share: float) -> str:
+    """A share in [0, 1] as a bar."""
+    return f'<span class="bar"><i style="width:{min(max(share, 0), 1):.1%}"></i></span>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], kinds: Sequence[str] = ()) -> str:
+    """A table of text cells; it scrolls by itself where the window is narrow.
+
+    Args:
+        head: of the columns; none: no head.
+        rows: text, escaped here.
+        kinds: class of each row, in their order; none: no class.
+    """
+    heads = "".join(f"<th>{escape(text)}</th>" for text in head)
+    lines = []
+    for number, row in enumerate(rows):
+        kind = f' class="{kinds[number]}"' if kinds and kinds[number] else ""
+        cells = "".join(f'<td class="mono">{escape(text)}</td>' for text in row)
+        lines.append(f"<tr{kind}>{cells}</tr>")
+    top = f"<thead><tr>{heads}</tr></thead>" if head else ""
+    return f'<div class="scroll"><table>{top}<tbody>{"".join(lines)}</tbody></table></div>'
