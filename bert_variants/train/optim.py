@@ -176,7 +176,8 @@ def product(optim: Optim, steps: int) -> Schedule:
     """lr * (1 - step / steps) * min(1, step / warmup): ELECTRA's, whose peak is below lr."""
 
     def rate(step: Leaf) -> Leaf:
-        return optim.lr * _left(step, steps) * jnp.minimum(1.0, step / max(optim.warmup, 1))
+        warm = jnp.minimum(1.0, step / optim.warmup) if optim.warmup else 1.0
+        return optim.lr * _left(step, steps) * warm
 
     return rate
 

@@ -70,9 +70,10 @@ def check_batch(experiment: config.Experiment, mesh: Mesh | AbstractMesh) -> Non
         ("evals.batch", experiment.evals.batch),
     ):
         if rows % ways:
+            below, above = rows // ways * ways, (rows // ways + 1) * ways
             raise ConfigError(
                 f"{field} is {rows}, not divisible by the {ways} ways that mesh.data x mesh.fsdp "
-                f"split rows. Take {max(1, rows // ways) * ways} or {(rows // ways + 1) * ways}."
+                f"split rows. Take {f'{below} or ' if below else ''}{above}."
             )
 
 
