@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -30,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bert_variants import config
 from bert_variants.text.tokenizer import Tokenizer
@@ -92,9 +93,7 @@ class Checkpoints:
         self.folder = run_dir.absolute() / FOLDER
         self._keep, self._keep_every, self._patience = keep, keep_every, patience
         self._names, self._structure = leaves_of.flatten(abstract)
-        mesh = next(iter(self._names.values())).sharding.mesh
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._digest = jax.jit(digest.device_digests, out_shardings=everywhere)
+        self._digest = _digests_on(next(iter(self._names.values())).sharding.mesh)
         self._primary = is_primary()
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "manifest")
         self._pending: _Pending | None = None
@@ -318,6 +317,12 @@ def load(run_dir: Path) -> Saved:
     if not reasons:
         raise CheckpointError(f"{run_dir} holds no checkpoint. Is it the directory of a run?")
     raise CheckpointError(f"no checkpoint in {folder} is valid:\n" + "\n".join(reasons))
+
+
+@functools.lru_cache(maxsize=8)
+def _digests_on(mesh: Mesh) -> Any:
+    """The jitted digests, replicated on a mesh; compiled once for each kind of state."""
+    return jax.jit(digest.device_digests, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
