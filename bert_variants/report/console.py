@@ -99,7 +99,7 @@ class TrainProgress:
     def start(self, start: Start) -> None:
         """Say from where; measure what utilisation is measured by."""
         self._first, self._steps = True, start.steps
-        told = f"training from step {start.step:,} to {start.steps:,} ({start.origin})"
+        told = f"training steps {start.step:,} to {start.steps:,}, from {start.origin}"
         self._shown.say(told)
         try:
             operations, peak = full_speed(self._setup)

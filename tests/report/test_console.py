@@ -81,7 +81,7 @@ def test_a_log_has_a_line_where_metrics_are_logged(setup):
     lines = text.split("\n")
     counted = flops.of(abstract.of(setup.experiment, 8192)).training
     mfu = counted / 0.1 / 1e12
-    assert lines[0] == "training from step 0 to 100 (scratch)"
+    assert lines[0] == "training steps 0 to 100, from scratch"
     assert lines[1].startswith(f"{counted:.3g} FLOP a step; peak 1 TFLOP/s (float32")
     steps = [one for one in lines if one.startswith("step ") and "tokens/s" in one]
     assert len(steps) == 10
