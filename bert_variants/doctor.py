@@ -303,13 +303,12 @@ def _train() -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from bert_variants import keys
-    from bert_variants.configs import bert
+    from bert_variants import config, keys
     from bert_variants.plan import abstract
     from bert_variants.train import optim
     from bert_variants.train.state import TrainState
 
-    experiment = bert.get_config("tiny")
+    experiment = config.get_config("bert", size="tiny")
     found = abstract.of(experiment)
     batch = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), found.batch)
     params = jax.jit(found.net.init)(keys.root(0), batch)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from jax.sharding import AbstractMesh
+
 from bert_variants import config
 from bert_variants.models import network
 from bert_variants.ops import precision as precisions
@@ -78,13 +80,22 @@ def summary(
             "checkpoints": _checkpoints(experiment),
             "checkpoint_disk": needs.checkpoint * (_checkpoints(experiment) + 1),
         },
-        "hours": {
-            device.name: {
-                "hours": total / (device.flops * UTILISATION * devices) / 3600,
-                "fits": needs.total <= device.memory * USABLE,
-            }
-            for device in peaks.DEVICES
-        },
+        "hours": _by_device(experiment, found.vocab_size, mesh, total),
+    }
+
+
+def _by_device(
+    experiment: config.Experiment, vocab_size: int, mesh: AbstractMesh, operations: int
+) -> dict[str, dict[str, Any]]:
+    """For each known kind of device, how long the run takes and whether it fits."""
+    # accelerators keep bfloat16 activations, whatever this machine would do
+    needs = memory.of(abstract.of(experiment, vocab_size, backend="gpu"), mesh).total
+    return {
+        device.name: {
+            "hours": operations / (device.flops * UTILISATION * mesh.size) / 3600,
+            "fits": needs <= device.memory * USABLE,
+        }
+        for device in peaks.DEVICES
     }
 
 

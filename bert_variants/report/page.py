@@ -36,7 +36,7 @@ def write(run_dir: Path) -> Path:
 def render(run: Run) -> str:
     """The page of a run as text. The same run gives the same bytes."""
     style = resources.files("bert_variants.report").joinpath("page.css").read_text("utf-8")
-    name = str(run.config.get("name", run.folder.name))
+    name = str(run.field("name") or run.folder.name)
     sections = [
         _header(run, name),
         *(f'<p class="problem">{escape(problem)}</p>' for problem in run.problems),
@@ -73,7 +73,7 @@ def _header(run: Run, name: str) -> str:
 def _facts(run: Run) -> Iterable[tuple[str, str, str]]:
     """(label, value, remark) of what one wants to know first."""
     step = max([*run.train, *run.held_out], default=0)
-    of = run.config.get("run", {}).get("steps")
+    of = run.field("run.steps")
     yield "steps", f"{step:,}", f"of {of:,}" if isinstance(of, int) else ""
     tokens = run.series("tokens")
     if tokens:
@@ -197,7 +197,7 @@ def _optional(part: Callable[[Run], str], run: Run, file: str) -> str:
 def _masks(run: Run) -> str:
     if not run.views:
         return ""
-    parts = [f'<p class="note mono">{escape(run.config.get("corruption", ""))}</p>']
+    parts = [f'<p class="note mono">{escape(run.field("corruption") or "")}</p>']
     measured = run.views.get("statistics")
     if measured:
         parts.append(grid(_realised(views.Statistics(**measured)), "facts small"))

@@ -53,6 +53,13 @@ class Run:
     fill_mask: Sequence[Mapping[str, Any]]
     problems: Sequence[str]
 
+    def field(self, path: str) -> Any:
+        """A field of the config by its dotted path; None where an older run had none."""
+        found: Any = self.config
+        for part in path.split("."):
+            found = found[part] if isinstance(found, Mapping) and part in found else None
+        return found
+
     def series(self, name: str) -> Points:
         """A training metric over steps; steps where it is not a finite number are left out."""
         return _points(self.train, name)
