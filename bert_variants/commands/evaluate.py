@@ -41,11 +41,8 @@ def main(options: Options) -> int:
 
 def table(results: dict[str, float]) -> str:
     """Results as aligned lines: a probe a block, its measures below."""
-    lines, last = [], ""
+    blocks: dict[str, list[str]] = {}
     for name, value in results.items():
         probe, _, measure = name.partition("/")
-        if probe != last:
-            lines.append(probe)
-            last = probe
-        lines.append(f"  {measure:24} {value:10.4f}")
-    return "\n".join(lines)
+        blocks.setdefault(probe, []).append(f"  {measure:24} {value:10.4f}")
+    return "\n".join(line for probe, lines in blocks.items() for line in (probe, *lines))
