@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -33,7 +35,10 @@ def write(setup: Setup, start: Beginning) -> None:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "platform": platform.platform(),
+        "command": sys.argv,
         "processes": jax.process_count(),
+        "devices": jax.device_count(),
+        "parameters": sum(math.prod(p.shape) for p in jax.tree.leaves(setup.abstract_state.params)),
         "versions": resume.versions(),
         "revision": _revision(),
     }

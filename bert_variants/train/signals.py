@@ -1,9 +1,11 @@
 """Being told to stop, and the same decision in every process.
 
 The first SIGTERM or SIGINT sets a flag, which the loop reads between steps, between evaluation
-batches and while it waits for data: it then saves and ends with exit code 75. A second one ends
-the process at once with 128 + its number. Nothing is left half done by that: a checkpoint that is
-being written is not committed and is discarded at the next start.
+batches and while it waits for data: it then saves and ends with exit code 75. A second one, given a
+second later or more, ends the process at once with 128 + its number. Nearer ones are the first one
+again: a service manager tells every process of a group, and their supervisor passes it on. Nothing
+is left half done by the second: a checkpoint that is being written is not committed and is
+discarded at the next start.
 
 With ``jax.distributed`` jax takes SIGTERM for itself when it is initialised; handlers that are
 installed afterwards replace that, so ``Signals`` is entered after it.
@@ -15,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -24,6 +27,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 HANDLED = (signal.SIGTERM, signal.SIGINT)
+SAME = 1.0  # seconds within which further signals are the first one again
 
 
 class Signals:
@@ -38,6 +42,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = ""
+        self._first = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -63,10 +68,12 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.received:
+        now = time.monotonic()
+        if not self.received:
+            self.received, self._first = signal.Signals(number).name, now
+        elif now - self._first >= SAME:
             os.write(sys.__stderr__.fileno(), b"second signal: ending at once\n")
             os._exit(128 + number)
-        self.received = signal.Signals(number).name
 
 
 class Agreement:

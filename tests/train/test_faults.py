@@ -330,11 +330,14 @@ def test_a_directory_that_vanishes_is_an_error(ready: Setup, tmp_path: Path) -> 
 
 
 SECOND = """
-import os, signal
+import os, signal, time
 from bert_variants.train.signals import Signals
 with Signals() as signals:
     os.kill(os.getpid(), signal.SIGTERM)
     assert signals.requested and signals.received == "SIGTERM"
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("the same signal from two sides counts once")
+    time.sleep(1.1)
     os.kill(os.getpid(), signal.SIGINT)
     print("not reached")
 """
@@ -344,6 +347,7 @@ def test_a_second_signal_ends_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", SECOND], capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGINT
     assert "ending at once" in done.stderr
+    assert "counts once" in done.stdout
     assert "not reached" not in done.stdout
 
 
