@@ -22,6 +22,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -330,7 +331,14 @@ def _manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         save_interval_steps=1, save_root_metadata=False, create=not read_only, read_only=read_only
     )
-    return ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
+    log = logging.getLogger("absl")
+    before = log.level
+    # that reading does not write is what was asked for, and no reason for two warnings
+    log.setLevel(logging.ERROR if read_only else before)
+    try:
+        return ocp.CheckpointManager(folder, options=options, item_names=ITEMS)
+    finally:
+        log.setLevel(before)
 
 
 def _read_params(where: Path, meta: Meta) -> Any:
