@@ -329,7 +329,10 @@ def _digests_on(mesh: Mesh) -> Any:
 def _manager(folder: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
     # Everything is kept as far as orbax is concerned; see manifest.retained.
     options = ocp.CheckpointManagerOptions(
-        save_interval_steps=1, save_root_metadata=False, create=not read_only, read_only=read_only
+        save_interval_steps=0 if read_only else 1,
+        save_root_metadata=False,
+        create=not read_only,
+        read_only=read_only,
     )
     log = logging.getLogger("absl")
     before = log.level
