@@ -122,7 +122,7 @@ def _dividing(
     return PartitionSpec(*fitting)
 
 
-def batch_shardings(batch: Any, mesh: Mesh) -> Any:
+def batch_shardings(batch: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Rows over ``data`` and ``fsdp``; scalars everywhere."""
     return jax.tree.map(
         lambda leaf: NamedSharding(mesh, ROWS if np.ndim(leaf) else PartitionSpec()), batch
