@@ -44,14 +44,26 @@ def test_a_long_sum_keeps_small_terms():
 
 @pytest.mark.parametrize("name", ["bfloat16", "bfloat16_dots"])
 def test_backward_rounds_what_is_multiplied_and_keeps_the_operands_format(name):
-    """With float32 activations the second operand's gradient takes the cotangent as it is."""
     out = RNG.normal(size=(6, 9)).astype(np.float32)
     _, pull = jax.vjp(lambda x, w: einsum("md,df->mf", x, w, name), X, W)
     to_x, to_w = pull(jnp.asarray(out, jnp.bfloat16 if name == "bfloat16" else jnp.float32))
     assert to_x.dtype == to_w.dtype == jnp.float32
     np.testing.assert_allclose(to_x, rounded(out) @ rounded(W).T, rtol=1e-5, atol=1e-5)
-    cotangent = rounded(out) if name == "bfloat16" else out
-    np.testing.assert_allclose(to_w, rounded(X).T @ cotangent, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_w, rounded(X).T @ rounded(out), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", ["md,df->mf", "me,ve->mv"])
+@pytest.mark.parametrize(("rows", "inner", "outer"), [(6, 3, 9), (6, 9, 3), (1, 4, 4), (4, 1, 1)])
+def test_matrix_gradients_in_every_shape(spec, rows, inner, outer):
+    """The narrower factor is transposed; both orders of the result, and edges of one."""
+    x = RNG.normal(size=(rows, inner)).astype(np.float32)
+    w = RNG.normal(size=(inner, outer) if spec[3] == "d" else (outer, inner)).astype(np.float32)
+    out = RNG.normal(size=(rows, outer)).astype(np.float32)
+    _, pull = jax.vjp(lambda x, w: einsum(spec, x, w, "bfloat16_dots"), x, w)
+    exact = rounded(x).T @ rounded(out)
+    np.testing.assert_allclose(
+        jax.jit(pull)(out)[1], exact if spec[3] == "d" else exact.T, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_backward_of_mixed_operands():
