@@ -161,11 +161,10 @@ class _Life:
 
     def _told_to_stop(self) -> bool:
         stop = self._agreement.poll(self._signals.requested)
-        if self._signals.requested and not self._noted_signal:
+        if (stop or self._signals.requested) and not self._noted_signal:
             self._noted_signal = True
-            self.reporter.note(
-                f"{self._signals.received} at step {self._step}: saving, then stopping"
-            )
+            why = self._signals.received or "another process was told to stop"
+            self.reporter.note(f"{why} at step {self._step}: saving, then stopping")
         return stop
 
     def _due(self, every: int) -> bool:
@@ -310,6 +309,8 @@ class _Life:
         self._checkpoints.finish()
         found = newest_valid(self._checkpoints, lambda meta: None, at_most=step - skipped)
         to_step = 0 if found is None else found.meta.step
+        for damaged, what in found.damaged.items() if found is not None else ():
+            self.reporter.note(f"CHECKPOINT DAMAGED: step {damaged} is set aside: {what}")
         new = branches.Rollback(step, to_step, int(position), skipped)
         self._rollbacks = (
             branches.add(self._dir, self._rollbacks, new)

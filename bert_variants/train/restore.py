@@ -46,6 +46,7 @@ def newest_valid(
         CheckpointError: there are checkpoints and all are damaged (nothing is changed), or the
             newest valid one holds arrays of other shapes.
     """
+    _same_disk(checkpoints)
     damaged: dict[int, str] = {}
     for step in reversed(checkpoints.steps()):
         if at_most is not None and step > at_most:
@@ -72,6 +73,19 @@ def newest_valid(
             + "\nRestore one from a copy, or start anew with another --run.dir."
         )
     return None
+
+
+def _same_disk(checkpoints: Checkpoints) -> None:
+    """See that every process finds the same checkpoints."""
+    if jax.process_count() == 1:
+        return
+    mine = checkpoints.steps()
+    newest = np.asarray([len(mine), max(mine, default=-1)])
+    if not all_agree(bool(np.all(multihost_utils.broadcast_one_to_all(newest) == newest))):
+        raise CheckpointError(
+            f"the processes of this run do not see the same checkpoints in {checkpoints.folder}. "
+            "run.dir must be on a disk that all of them share."
+        )
 
 
 def _meta(checkpoints: Checkpoints, step: int) -> Meta:
