@@ -251,6 +251,35 @@ def test_a_bad_gradient_may_come_with_a_finite_loss():
     assert not np.isfinite(metrics["gradient_norm"].total)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_bad_loss_may_come_with_a_finite_gradient(value):
+    """The other way round: what is not finite does not depend on the parameters."""
+
+    def off(outputs, rows):
+        total = jnp.sum(outputs.hidden_BTD) + value
+        return Terms(loss=Mean(total=total, weight=jnp.float32(1)))
+
+    run = step.make_train_step(
+        lambda params, rows, **options: Outputs(hidden_BTD=params["w"][None, None, None]),
+        lambda row_keys, rows: data.corrupt("tokens()", rows),
+        [step.Weighted("off", 1.0, off)],
+        optax.scale_by_adam(),
+        lambda step: jnp.float32(1),
+        seed=0,
+    )
+    params = {"w": jnp.float32(2.0)}
+    state = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        opt_state=optax.scale_by_adam().init(params),
+        skipped=jnp.int32(4),
+    )
+    new, metrics = jax.jit(run)(state, data.on_device(data.rows(0, 4)))
+    assert float(metrics["gradient_norm"].value()) == 1
+    assert int(new.skipped) == 5
+    data.assert_equal((new.params, new.opt_state), (state.params, state.opt_state))
+
+
 # ------------------------------------------------------------- carry, denominators, evaluation
 
 
