@@ -232,6 +232,7 @@ def test_the_absolute_cap(tmp_path, monkeypatch):
         ("x.txt", b"\0" * 257 + b"ustar\x0000", "tar archive"),
         ("x.txt.gz", gzip.compress(b"name" + b"\0" * 253 + b"ustar  \0"), "tar archive"),
     ],
+    ids=["gzip", "xz in gz", "gzip twice", "zstandard", "utf-16", "zip", "tar", "tar in gz"],
 )
 def test_first_bytes_must_fit_the_name(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
