@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from bert_variants.models.layers import Dense, Norm, Shape
 from bert_variants.ops.activations import activation
 from bert_variants.ops.placement import keep_rows
-from bert_variants.ops.precision import einsum
+from bert_variants.ops.precision import add_bias, einsum
 from bert_variants.types import Leaf
 
 
@@ -41,7 +41,7 @@ class TokenHead(nn.Module):
         x_BPE = Norm(shape.eps, name="norm")(x_BPE)
         flat = einsum("me,ve->mv", x_BPE.reshape(-1, self.width), table_VE, shape.precision)
         bias = self.param("bias", nn.initializers.zeros, (table_VE.shape[0],), jnp.float32)
-        flat = flat.astype(jnp.float32) + bias[None]
+        flat = add_bias(flat.astype(jnp.float32), bias, shape.precision)
         return flat.reshape(*hidden_BPD.shape[:2], table_VE.shape[0])
 
 

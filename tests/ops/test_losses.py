@@ -87,3 +87,8 @@ def test_weighted_and_mean():
 def test_correct():
     logits = np.array([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     np.testing.assert_array_equal(losses.correct(logits, np.array([1, 1])), [1.0, 0.0])
+
+
+def test_of_equal_logits_the_first_is_the_largest():
+    logits = np.array([[0.0, 2.0, 2.0], [3.0, 3.0, 3.0]])
+    np.testing.assert_array_equal(losses.correct(logits, np.array([2, 0])), [0.0, 1.0])
