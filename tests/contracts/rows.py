@@ -18,14 +18,14 @@ from bert_variants.train.optim import path_name
 from bert_variants.types import Batch, Corrupted, Outputs, Vocab
 
 VOCAB = Vocab(
-    size=97,
+    size=96,
     pad=0,
     unk=1,
     cls=2,
     sep=3,
     mask=4,
     specials=(0, 1, 2, 3, 4),
-    counts_V=np.arange(97, dtype=np.int64),
+    counts_V=np.arange(96, dtype=np.int64),
 )
 SMALL = {"layers": 2, "width": 32, "heads": 4, "ffn": 48, "positions": 64}
 SIZES = {"T": 16, "D": 8, "V": VOCAB.size, "N": 2, "L": 2, "C": 2}

@@ -60,7 +60,11 @@ def test_every_mesh_agrees(shape):
 
 @pytest.mark.parametrize("shape", meshes({(2, 2, 2)}))
 def test_every_mesh_agrees_in_parts(shape):
-    """With microbatches, layers unrolled; 2 x 2 x 2 was once partitioned wrongly."""
+    """With microbatches, layers unrolled.
+
+    Where models do not say how activations lie (ops/placement.py), 2 x 2 x 2 is partitioned wrongly
+    (jax 0.10.2): gradients are off by a third of their size, and nothing else tells.
+    """
     parts = functools.partial(trainer, microbatches=2, scan="off")
     assert_same(parts(shape).results(batch()), parts().results(batch()))
 
@@ -70,7 +74,7 @@ def test_parameters_really_are_split():
     kernel = state.params["encoder"]["layers"]["ffn"]["wide"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (2, 16, 32)
     table = state.params["embeddings"]["word"]["embedding"]
-    assert table.sharding.shard_shape(table.shape) == (97, 16)  # 97 is odd
+    assert table.sharding.shard_shape(table.shape) == (48, 16)
 
 
 def test_data_parallel_moves_gradients_only():
@@ -309,7 +313,7 @@ def test_carry_passes_through(parts, shape):
 def test_denominators_are_known_before_the_network_has_run():
     rows = data.on_device(data.corrupt("tokens(rate=0.3)", batch(5, empty=(2, 3))))
     objectives = step.objectives_of(config.Experiment())
-    logits = jnp.full((16, rows.at_BP.shape[1], 97), jnp.nan)
+    logits = jnp.full((16, rows.at_BP.shape[1], data.VOCAB.size), jnp.nan)
     pairs = jnp.full((16, 2), jnp.nan)
 
     def apply(params, rows):
