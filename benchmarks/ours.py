@@ -160,30 +160,40 @@ def build(spec: Spec) -> Parts:
     )
 
 
-def worker(given: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """For ``turns.serve``."""
-    spec = Spec(**given)
-    if spec.malloc:
-        runtime.tune()
+def prepare(spec: Spec) -> tuple[Callable[[], Any], Parts, dict[str, Any]]:
+    """A function that runs one step to its end, what it is made of, and facts about it."""
     import jax
 
+    begun = time.perf_counter()
     parts = build(spec)
     with jax.set_mesh(parts.mesh):
-        state = parts.init()
-        lowered = parts.train_step.lower(state, parts.batch)
-        begun = time.perf_counter()
+        held = [parts.init()]  # the step donates it
+        traced = time.perf_counter()
+        lowered = parts.train_step.lower(held[0], parts.batch)
+        lowered_at = time.perf_counter()
         compiled = lowered.compile()
-        facts = {"compile_s": time.perf_counter() - begun}
+    facts: dict[str, Any] = {
+        "build_s": traced - begun,
+        "trace_s": lowered_at - traced,
+        "compile_s": time.perf_counter() - lowered_at,
+    }
     memory = compiled.memory_analysis()
     if memory is not None:
         facts["temporaries_mb"] = round(memory.temp_size_in_bytes / 2**20)
-    held = [state]
-    del state  # the step donates it
 
     def step() -> None:
         held[0], metrics = compiled(held[0], parts.batch)
         jax.block_until_ready((held[0], metrics))
 
+    return step, parts, facts
+
+
+def worker(given: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """For ``turns.serve``."""
+    spec = Spec(**given)
+    if spec.malloc:
+        runtime.tune()
+    step, _, facts = prepare(spec)
     return step, facts
 
 

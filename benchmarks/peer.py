@@ -1,7 +1,7 @@
 """Hugging Face's PyTorch BERT with AdamW, as a worker: one optimizer step a turn.
 
-Equal work: the same rows, as many predicted positions, dropout 0.1, gradients clipped at 1. Ours also
-corrupts its rows inside the step; here the masked inputs are given, as a collator would.
+Equal work: the same rows, as many predicted positions, dropout 0.1, gradients clipped at 1. Ours
+also corrupts its rows inside the step; here the masked inputs are given, as a collator would.
 """
 
 from __future__ import annotations

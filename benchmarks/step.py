@@ -4,13 +4,13 @@
     python -m benchmarks.step --shapes mini --rounds 15 --json out/step.json
     python -m benchmarks.step --device gpu             bfloat16, base and large at 128 and 512
 
-Arms on the CPU: Hugging Face as people run it (sdpa attention), the same with our allocator settings,
-its best form (allocator, bfloat16 autocast, head on the predicted positions, fused AdamW), and
-ours as ``bert-variants train`` runs it, in float32 too.
+Arms on the CPU: Hugging Face as people run it (sdpa attention), the same with our allocator
+settings, its best form (allocator, bfloat16 autocast, head on predicted positions, fused AdamW),
+and ours as ``bert-variants train`` runs it, in float32 too.
 
-Model FLOPs utilisation, on a GPU: useful operations a second over ``--peak`` (dense bfloat16). Useful
-operations of a step, B rows of T tokens, P predicted, are 6 for each weight of a matrix product and each
-token that meets it, plus attention:
+Model FLOPs utilisation, on a GPU: useful operations a second over ``--peak`` (dense bfloat16).
+Useful operations of a step, B rows of T tokens, P predicted, are 6 for each weight of a matrix
+product and each token that meets it, plus attention:
 6 B T L (4 D^2 + 2 D F) + 12 B T^2 L D + 6 B P (D^2 + D V).
 """
 
@@ -81,7 +81,10 @@ def arms(shape: Shape, *, pairs: bool, device: str, compiled: bool) -> list[turn
     )
     if device == "gpu":
         best = dataclasses.replace(base, bfloat16=True, gathered=True)
-        theirs = {"HF bf16 sdpa": dataclasses.replace(base, bfloat16=True), "HF bf16 gathered": best}
+        theirs = {
+            "HF bf16 sdpa": dataclasses.replace(base, bfloat16=True),
+            "HF bf16 gathered": best,
+        }
         own = {"ours bf16": mine}
     else:
         best = dataclasses.replace(base, malloc=True, bfloat16=True, gathered=True)

@@ -193,7 +193,9 @@ def table(results: list[dict[str, Any]], baseline: int = 0) -> str:
     for r in results:
         clean = f"{r['clean']}/{r['steps']}"
         if "ms" not in r:
-            lines.append(f"{r['arm']:34} {'-':>8} {'-':>6} {'-':>8} {'-':>6} {clean:>7}  {r['died']}")
+            lines.append(
+                f"{r['arm']:34} {'-':>8} {'-':>6} {'-':>8} {'-':>6} {clean:>7}  {r['died']}"
+            )
             continue
         wall = f"{first['ms'] / r['ms']:.2f}" if "ms" in first else "-"
         cpu = f"{first['cpu_ms'] / r['cpu_ms']:.2f}" if "ms" in first else "-"
