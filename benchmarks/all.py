@@ -1,0 +1,37 @@
+"""Every benchmark at its short setting, in under six minutes on 2 quiet cores.
+
+    python -m benchmarks.all [FOLDER]
+
+Prints the tables and writes step.json, corruption.json, loader.json and compile.json into FOLDER
+(default: benchmarks/results).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import compile as compiling
+from benchmarks import corruption, loader, step
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run them one after the other."""
+    given = sys.argv[1:] if argv is None else argv
+    folder = Path(given[0]) if given else Path(__file__).parent / "results"
+    jobs = {
+        "loader": (loader.main, []),
+        "compile": (compiling.main, []),
+        "corruption": (corruption.main, ["--shapes", "mini"]),
+        "step": (step.main, ["--rounds", "5"]),
+    }
+    for name, (run, arguments) in jobs.items():
+        begun = time.monotonic()
+        print(f"== {name}", flush=True)
+        run([*arguments, "--json", str(folder / f"{name}.json")])
+        print(f"   ({time.monotonic() - begun:.0f} s)\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
