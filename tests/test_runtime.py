@@ -1,4 +1,4 @@
-"""Settings of a process that stand before jax: what is set, what the user's own setting prevents."""
+"""Settings made before jax is imported: what is set, and what a user's own setting prevents."""
 
 from __future__ import annotations
 
