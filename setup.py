@@ -8,7 +8,11 @@ ROOT = Path(__file__).parent
 VERSION = "0.1.0"
 
 # torch is pinned to a build that exists without CUDA wheels; see CONTRIBUTING.md.
-ORACLE = ["transformers>=5", "torch==2.13.0; python_version < '3.12'", "torch>=2.13; python_version >= '3.12'"]
+ORACLE = [
+    "transformers>=5",
+    "torch==2.13.0; python_version < '3.12'",
+    "torch>=2.13; python_version >= '3.12'",
+]
 DEV = [
     "beartype>=0.20",
     "hypothesis>=6.100",

@@ -1,4 +1,4 @@
-"""Strict JAX for every test, eight fake CPU devices, and the fixtures that more than one room uses."""
+"""Strict JAX for every test, eight fake CPU devices, and fixtures that more than one room uses."""
 
 from __future__ import annotations
 

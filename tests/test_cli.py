@@ -27,7 +27,8 @@ def test_a_config_may_be_a_file(tmp_path):
     path.write_text(
         "import dataclasses\nfrom bert_variants.configs import bert\n"
         "def get_config(rate: float = 0.2):\n"
-        "    return dataclasses.replace(bert.get_config('tiny'), corruption=f'tokens(rate={rate})')\n"
+        "    tiny = bert.get_config('tiny')\n"
+        "    return dataclasses.replace(tiny, corruption=f'tokens(rate={rate})')\n"
     )
     experiment, rest = read(str(path), "--rate=0.4")
     assert (experiment.corruption, rest) == ("tokens(rate=0.4)", [])

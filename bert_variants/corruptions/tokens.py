@@ -54,7 +54,5 @@ def tokens(
         )
         return inputs_T, chosen_T
 
-    inputs_BT, chosen_BT = jax.vmap(row)(
-        keys_B, batch.tokens_BT, batch.valid_BT, batch.maskable_BT
-    )
+    inputs_BT, chosen_BT = jax.vmap(row)(keys_B, batch.tokens_BT, batch.valid_BT, batch.maskable_BT)
     return masking.predict(batch, inputs_BT, chosen_BT, most)
