@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from bert_variants.ops.dropout import dropout
-from bert_variants.ops.precision import PRECISIONS, einsum
+from bert_variants.ops.dropout import dropout, keep_mask
+from bert_variants.ops.precision import PRECISIONS, einsum, product
 from bert_variants.types import Leaf
 
 HIDDEN = -1e9  # added to the scores of keys that may not be seen; exp of it is 0 in float32
@@ -63,19 +65,82 @@ def attend(
         )
         return context, None
     # scaling the queries touches T * H numbers, scaling the scores T * T
-    raw_BNTT = einsum(
-        "btnh,bsnh->bnts", q_BTNH * jnp.asarray(scale, q_BTNH.dtype), k_BTNH, precision
-    )
-    raw_BNTT = raw_BNTT.astype(jnp.float32)
+    q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
+    hidden = jnp.where(visible_BNTT, 0.0, HIDDEN)
+    if bias_BNTT is None and not scores:
+        words = jax.random.key_data(key) if drops else None
+        return _mix(q_BTNH, k_BTNH, v_BTNH, hidden, words, rate if drops else 0.0, precision), None
+    raw_BNTT = einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, precision).astype(jnp.float32)
     if bias_BNTT is not None:
         raw_BNTT = raw_BNTT + bias_BNTT
-    hidden = jnp.where(visible_BNTT, 0.0, HIDDEN)
     masked_BNTT = raw_BNTT + jnp.broadcast_to(hidden, raw_BNTT.shape)
     shares_BNTT = jax.nn.softmax(masked_BNTT, axis=-1).astype(PRECISIONS[precision].activations)
     if drops:
         shares_BNTT = dropout(shares_BNTT, rate, key)
     context_BTNH = einsum("bnts,bsnh->btnh", shares_BNTT, v_BTNH, precision)
     return context_BTNH, raw_BNTT if scores else None
+
+
+# Autodiff would keep or make five arrays of [B, N, T, T] float32; here it is one, and one in the
+# format of the products. What the softmax's gradient subtracts, sum(share * d share) over the keys,
+# is sum(context * d context) over H (FlashAttention, arXiv 2205.14135, appendix B.2).
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _mix(
+    q_BTNH: Leaf,
+    k_BTNH: Leaf,
+    v_BTNH: Leaf,
+    hidden: Leaf,
+    words: Leaf,
+    rate: float,
+    precision: str,
+) -> jax.Array:
+    return _mix_forward(q_BTNH, k_BTNH, v_BTNH, hidden, words, rate, precision)[0]
+
+
+def _mix_forward(
+    q_BTNH: Leaf,
+    k_BTNH: Leaf,
+    v_BTNH: Leaf,
+    hidden: Leaf,
+    words: Leaf,
+    rate: float,
+    precision: str,
+) -> tuple[jax.Array, tuple[Leaf, ...]]:
+    formats = PRECISIONS[precision]
+    raw_BNTT = product("btnh,bsnh->bnts", q_BTNH, k_BTNH, precision)
+    masked_BNTT = raw_BNTT + jnp.broadcast_to(hidden, raw_BNTT.shape)
+    power_BNTT = jnp.exp(masked_BNTT - jnp.max(masked_BNTT, axis=-1, keepdims=True))
+    total_BNT = jnp.sum(power_BNTT, axis=-1)
+    kept_BNTT = _dropped(power_BNTT / total_BNT[..., None], words, rate)
+    kept_BNTT = kept_BNTT.astype(formats.activations).astype(formats.products)
+    context_BTNH = product("bnts,bsnh->btnh", kept_BNTT, v_BTNH, precision)
+    context_BTNH = context_BTNH.astype(formats.activations)
+    saved = (q_BTNH, k_BTNH, v_BTNH, power_BNTT, total_BNT, kept_BNTT, context_BTNH, words)
+    return context_BTNH, saved
+
+
+def _mix_backward(
+    rate: float, precision: str, saved: tuple[Leaf, ...], out_BTNH: Leaf
+) -> tuple[Leaf, ...]:
+    q_BTNH, k_BTNH, v_BTNH, power_BNTT, total_BNT, kept_BNTT, context_BTNH, words = saved
+    to_v = product("bnts,btnh->bsnh", kept_BNTT, out_BTNH, precision)
+    to_kept_BNTT = product("btnh,bsnh->bnts", out_BTNH, v_BTNH, precision)
+    both = out_BTNH.astype(jnp.float32) * context_BTNH.astype(jnp.float32)
+    inner_BNT = jnp.sum(both, axis=-1).transpose(0, 2, 1)
+    to_share_BNTT = _dropped(to_kept_BNTT, words, rate) - inner_BNT[..., None]
+    to_raw_BNTT = to_share_BNTT * power_BNTT / total_BNT[..., None]
+    to_raw_BNTT = to_raw_BNTT.astype(PRECISIONS[precision].products)
+    to_q = product("bnts,bsnh->btnh", to_raw_BNTT, k_BTNH, precision)
+    to_k = product("bnts,btnh->bsnh", to_raw_BNTT, q_BTNH, precision)
+    like = q_BTNH.dtype
+    return to_q.astype(like), to_k.astype(like), to_v.astype(like), None, None
+
+
+_mix.defvjp(_mix_forward, _mix_backward)
+
+
+def _dropped(x: Leaf, words: Leaf, rate: float) -> jax.Array:
+    return jnp.where(keep_mask(words, x.shape, rate), x * (1 / (1 - rate)), 0.0) if rate else x
 
 
 def _fused_fits(precision: str, *, drops: bool, bias: bool, scores: bool) -> bool:

@@ -140,3 +140,22 @@ def test_fused_kernel_is_the_same():
     np.testing.assert_allclose(
         np.asarray(fused, np.float32), np.asarray(plain, np.float32), atol=0.03
     )
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_own_gradient_is_that_of_autodiff(rate):
+    """Asking for the scores takes the form that autodiff goes through."""
+    seen = visible(jnp.asarray(VALID))
+    out = RNG.normal(size=(B, T, N, H)).astype(np.float32)
+
+    def pulled(scores: bool):
+        def value(q, k, v):
+            found = attend(q, k, v, seen, rate=rate, key=jax.random.key(3), scores=scores)[0]
+            return (found * out).sum()
+
+        return jax.value_and_grad(value, (0, 1, 2))(Q, K, V)
+
+    for own, auto in zip(
+        jax.tree.leaves(pulled(False)), jax.tree.leaves(pulled(True)), strict=True
+    ):
+        np.testing.assert_allclose(own, auto, rtol=2e-5, atol=2e-6)

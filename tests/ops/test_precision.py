@@ -119,3 +119,21 @@ def test_resolve(monkeypatch):
 def test_unknown_names_fail():
     with pytest.raises(KeyError):
         einsum("md,df->mf", X, W, "float16")
+
+
+@pytest.mark.parametrize(
+    ("spec", "left", "right"),
+    [
+        ("bnts,btnh->bsnh", (2, 3, 5, 6), (2, 5, 3, 4)),  # the gradients of keys and values
+        ("btnh,bnts->bsnh", (2, 5, 3, 4), (2, 3, 5, 6)),
+        ("bnts,btnh->bsnh", (1, 1, 1, 1), (1, 1, 1, 1)),
+        ("bnts,btnh->bsnh", (1, 1, 8, 8), (1, 8, 1, 64)),
+        ("btnh,btmh->bnhm", (2, 5, 3, 4), (2, 5, 6, 4)),  # neither factor has its rows in place
+    ],
+)
+def test_products_over_rows(spec, left, right):
+    x, y = (RNG.normal(size=s).astype(np.float32) for s in (left, right))
+    for name, take in (("float32", np.float64), ("bfloat16_dots", rounded)):
+        found = jax.jit(lambda x, y, name=name: precision.product(spec, x, y, name))(x, y)
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, np.einsum(spec, take(x), take(y)), rtol=1e-5, atol=1e-5)
