@@ -7,6 +7,7 @@ from its traits; ``small`` shrinks a model's call-string by the names of its par
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -120,11 +121,23 @@ def joined(*parts: Any) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def corrupt(call: str | registry.Call, batch: Batch, *, seed: int = 0, step: int = 0, copies=0):
+# machine code for tiny arrays need not be fast; the compiler is what costs time here
+quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def corrupt(call: str, batch: Batch, *, seed: int = 0, step: int = 0, copies: int = 0) -> Corrupted:
     """Apply a corruption as the train step does."""
-    call = registry.lookup("corruption", call) if isinstance(call, str) else call
-    key = keys.root(seed)
-    return call(keys.corruption_keys(key, batch, step, copies), batch, VOCAB)
+    return _corruption(call, copies)(keys.root(seed), batch, step)
+
+
+@functools.cache
+def _corruption(call: str, copies: int) -> Any:
+    bound = registry.lookup("corruption", call)
+
+    def run(key: jax.Array, batch: Batch, step: jax.Array) -> Corrupted:
+        return bound(keys.corruption_keys(key, batch, step, copies), batch, VOCAB)
+
+    return quickly(run)
 
 
 def labels_of(objective: registry.Entry | registry.Call) -> dict[str, int]:
@@ -149,9 +162,10 @@ def corruption_for(needs: tuple[str, ...]) -> str:
 def corrupted(
     objective: registry.Call, *, seed: int = 0, count: int = 6, empty: tuple[int, ...] = ()
 ) -> Corrupted:
-    """Corrupted rows with everything that an objective needs, as numpy arrays."""
-    batch = rows(seed, count, SIZES["T"], empty=empty, labels=labels_of(objective))
-    made = jax.tree.map(np.asarray, corrupt(corruption_for(objective.traits["needs"]), batch))
+    """Corrupted rows, at most 8, with everything that an objective needs, as numpy arrays."""
+    batch = rows(seed, 8, SIZES["T"], empty=empty, labels=labels_of(objective))
+    made = corrupt(corruption_for(objective.traits["needs"]), batch)
+    made = take(jax.tree.map(np.asarray, made), slice(0, count))
     teacher = [n.removeprefix("teacher.") for n in objective.traits["needs"] if "teacher." in n]
     if teacher:
         slots = made.at_BP.shape[1]

@@ -165,7 +165,7 @@ def test_rows_are_independent(name):
 
 
 @each
-@pytest.mark.parametrize("length", [4, 5, 16, 33])
+@pytest.mark.parametrize("length", [4, 16, 33])
 def test_fields(name, length):
     check_fields(name, length)
 
@@ -198,10 +198,16 @@ def budget(n: int, rate: float = 0.15, most: int = 10**9) -> int:
     return min(most, max(1, round(n * rate)))
 
 
-@pytest.mark.parametrize(("length", "expected"), [(128, 19), (512, 77), (10, 2), (30, 4)])
-def test_tokens_budget_vectors(length, expected):
-    found = run("tokens()", data.rows(9, 4, length, full=True))
-    assert (found.weights_BP.sum(axis=1) == expected).all()
+def test_tokens_budget_vectors():
+    """Lengths 128, 512, 10 and 30, specials counted; half goes to the even number."""
+    lengths = (128, 512, 10, 30)
+    found = [data.rows(9, 2, n, full=True) for n in lengths]
+    wide = [
+        jax.tree.map(lambda x: np.pad(x, ((0, 0), (0, 512 - x.shape[1]))) if x.ndim == 2 else x, b)
+        for b in found
+    ]
+    chosen = run("tokens()", data.joined(*wide)).weights_BP.sum(axis=1)
+    np.testing.assert_array_equal(chosen, np.repeat([19, 77, 2, 4], 2))
 
 
 @pytest.mark.parametrize("most", [0, 3])

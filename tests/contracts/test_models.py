@@ -71,15 +71,11 @@ def params(name: str):
     return data.random_params(jax.eval_shape(build(name).init, keys.root(0), batch()))
 
 
-# machine code for tiny arrays need not be fast
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
 @functools.cache
 def jitted(net: network.Network, train: bool = False):
     if train:
-        return quickly(lambda p, b, key: net.apply(p, b, train=True, key=key))
-    return quickly(lambda p, b: net.apply(p, b))
+        return data.quickly(lambda p, b, key: net.apply(p, b, train=True, key=key))
+    return data.quickly(lambda p, b: net.apply(p, b))
 
 
 def everything(outputs: Outputs, valid_BT) -> Outputs:
@@ -107,7 +103,7 @@ def scalar(net: network.Network):
 
 @functools.cache
 def gradient(net: network.Network):
-    return quickly(jax.grad(scalar(net)))
+    return data.quickly(jax.grad(scalar(net)))
 
 
 # ------------------------------------------------------------- outputs
@@ -209,7 +205,7 @@ def test_padding_gets_no_gradient(name):
         hidden = build(name).apply(params, rows).hidden_BTD
         return jnp.sum(jnp.where(pads[:, :, None], 0, hidden) ** 3)
 
-    grads = quickly(jax.grad(loss))(params(name))
+    grads = data.quickly(jax.grad(loss))(params(name))
     tables = [
         leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads)

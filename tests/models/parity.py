@@ -114,17 +114,18 @@ def check(arrays: Mapping[str, np.ndarray], case: Mapping[str, int], **run: str)
     experiment, net = build(case, **run)
     expected_shapes = jax.eval_shape(net.init, jax.random.key(0), batch)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected_shapes)
-    outputs = jax.jit(net.apply)(params, batch)
-    check_outputs(arrays, outputs, batch)
-    losses = {o.name: o.objective(outputs, batch).loss for o in step.objectives_of(experiment)}
-    for name, mean in losses.items():
-        np.testing.assert_allclose(mean.value(), arrays[f"r/{name}"], rtol=1e-5)
+    objectives = step.objectives_of(experiment)
 
     def loss(params):
         outputs = net.apply(params, batch)
-        return sum(o.objective(outputs, batch).loss.value() for o in step.objectives_of(experiment))
+        means = {o.name: o.objective(outputs, batch).loss.value() for o in objectives}
+        return sum(means.values()), (outputs, means)
 
-    check_gradients(arrays, jax.jit(jax.grad(loss))(params), case["layers"])
+    grads, (outputs, means) = data.quickly(jax.grad(loss, has_aux=True))(params)
+    check_outputs(arrays, outputs, batch)
+    for name, mean in means.items():
+        np.testing.assert_allclose(mean, arrays[f"r/{name}"], rtol=1e-5)
+    check_gradients(arrays, grads, case["layers"])
 
 
 def check_outputs(arrays, outputs, batch) -> None:
