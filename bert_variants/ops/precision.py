@@ -24,6 +24,8 @@ import jax.numpy as jnp
 from bert_variants.ops.placement import on_one_device
 from bert_variants.types import Leaf
 
+SUM = "sum_as_product"  # the scope of products by ones, which no count of operations should count
+
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
@@ -193,9 +195,10 @@ def _add_bias_forward(x_MF: Leaf, bias_F: Leaf, precision: str) -> tuple[jax.Arr
 def _add_bias_backward(precision: str, _: None, out_MF: Leaf) -> tuple[Leaf, Leaf]:
     def product(out_MF: Leaf) -> jax.Array:
         ones_MO = jnp.ones((out_MF.shape[0], 1), out_MF.dtype)
-        if precision == "bfloat16_dots":
-            return _row_product("mo,mf->of", ones_MO, out_MF)[0]
-        return (ones_MO.T @ out_MF)[0]
+        with jax.named_scope(SUM):
+            if precision == "bfloat16_dots":
+                return _row_product("mo,mf->of", ones_MO, out_MF)[0]
+            return (ones_MO.T @ out_MF)[0]
 
     def plain(out_MF: Leaf) -> jax.Array:
         return jnp.sum(out_MF, axis=0)

@@ -24,6 +24,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from bert_variants.ops.precision import SUM
 from bert_variants.plan.abstract import Abstract
 
 FORMULA = (
@@ -120,7 +121,7 @@ def _products(jaxpr: Jaxpr, times: int = 1, stack: str = "") -> Iterator[tuple[s
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         here = f"{stack}/{equation.source_info.name_stack}"
-        if name == "dot_general":
+        if name == "dot_general" and SUM not in here:
             yield here, times * _dot(equation)
         elif name == "conv_general_dilated":
             yield here, times * _convolution(equation)
