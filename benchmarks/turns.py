@@ -8,6 +8,7 @@ same weather, and a step during which the machine was not quiet can be left out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -86,7 +87,8 @@ class Worker:
 
     def stop(self) -> None:
         """End it by closing its input, or by force."""
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it died, and what was written waits for it
+            self._process.stdin.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
