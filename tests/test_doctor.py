@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 import pytest
@@ -129,8 +130,10 @@ def test_a_full_disk_and_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
 
 
 def fake_python(tmp_path, body):
-    script = tmp_path / "python"
-    script.write_text(f"#!{PYTHON}\nimport sys, os, time\n{body}\n")
+    program, script = tmp_path / "body.py", tmp_path / "python"
+    program.write_text(f"import sys, os, time\n{body}\n")
+    # not a shebang of Python itself: its path may have a space
+    script.write_text(f"#!/bin/sh\nexec {shlex.quote(PYTHON)} {shlex.quote(str(program))}\n")
     script.chmod(0o755)
     return str(script)
 
