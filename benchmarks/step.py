@@ -44,7 +44,7 @@ GPU = {
     "large-128": Shape("large", 256, 128),
     "large-512": Shape("large", 64, 512),
 }
-TOY = {"toy": Shape("tiny", 2, 32)}
+TOY = {"toy": Shape("tiny", 8, 32)}
 
 
 def useful_flops(shape: Shape) -> float:

@@ -195,6 +195,11 @@ class Experiment:
                 raise ConfigError(f"{path} is {value}, expected at least {low}.")
         if not 0 <= self.data.held_out < 1:
             raise ConfigError(f"data.held_out is {self.data.held_out}, expected 0 <= x < 1.")
+        if not (self.data.held_out or self.data.held_out_source):
+            raise ConfigError(
+                "data.held_out is 0 and data.held_out_source is empty: every run is judged on "
+                "held-out text. Set one of them."
+            )
         if self.run.batch % self.run.microbatches:
             raise ConfigError(
                 f"run.batch is {self.run.batch}, not divisible by run.microbatches "

@@ -18,8 +18,9 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 # family -> (package or module that holds its entries, arguments that are given at run time and
 # so do not stand in a call-string)
@@ -157,6 +158,7 @@ def lookup(family: str, call: str) -> Call:
         bound[key] = value
     for key, value in bound.items():
         _check_kind(family, call, key, value, parameters[key].default)
+        _check_choice(found, call, key, value)
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in bound]
     if missing:
         raise RegistryError(f"{family} '{call}' lacks its argument '{missing[0]}'.")
@@ -223,6 +225,21 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{hint} Known: {', '.join(sorted(known)) or 'none'}."
+
+
+def _check_choice(found: Entry, call: str, key: str, value: Any) -> None:
+    """A parameter that is annotated as a Literal takes one of its values."""
+    hint = _hints(found.fn).get(key) if isinstance(value, str) else None
+    if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+        raise RegistryError(
+            f"{found.family} '{call}': parameter '{key}' is {value!r}."
+            f"{nearest(value, list(typing.get_args(hint)))}"
+        )
+
+
+@functools.cache
+def _hints(fn: Any) -> dict[str, Any]:
+    return typing.get_type_hints(fn)
 
 
 def _check_kind(family: str, call: str, key: str, value: Any, default: Any) -> None:

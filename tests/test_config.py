@@ -52,6 +52,7 @@ def test_objective_terms_refuses(text, message):
         ("data.length", 3, "data.length is 3, expected at least 4"),
         ("data.copies", -1, "data.copies is -1"),
         ("data.held_out", 1.0, "expected 0 <= x < 1"),
+        ("data.held_out", 0.0, "every run is judged on held-out text"),
         ("run.steps", 0, "run.steps is 0, expected at least 1"),
         ("run.microbatches", 3, "run.batch is 256, not divisible by run.microbatches 3"),
         ("mesh", config.Mesh(-1, -1, 1), "at most one of them -1"),

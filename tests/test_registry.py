@@ -113,6 +113,7 @@ def test_positional_arguments_of_a_model():
         ("corruption", "tokens(keys_B=1)", "no parameter 'keys_B'"),
         ("corruption", "tokens(rate='high')", r"'rate' is 'high', expected float \(such as 0.15\)"),
         ("corruption", "tokens(rate=True)", "'rate' is True, expected float"),
+        ("corruption", "tokens(rounding='up')", "'rounding' is 'up'. Known: ceil, nearest, random"),
         ("corruption", "tokens(max_predictions=2.5)", "'max_predictions' is 2.5, expected int"),
         ("model", "bert(layers=True)", "'layers' is True, expected int"),
         ("model", "bert(2, layers=3)", "parameter 'layers' is given twice"),

@@ -221,7 +221,7 @@ class Embeddings(nn.Module):
         return keep_rows(x_BTD.astype(PRECISIONS[self.shape.precision].activations))
 
 
-# Regular expression on a parameter's path -> its PartitionSpec, first match wins. Paths are like
+# Regular expression on a parameter's path -> its PartitionSpec; exactly one matches. Paths are like
 # "encoder/layers/attention/query/kernel"; everything under "layers" has a leading axis of layers.
 # Matrices are split over both axes, so that "fsdp" shards storage and "tensor" the arithmetic.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (

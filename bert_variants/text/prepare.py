@@ -29,7 +29,7 @@ import numpy as np
 
 from bert_variants import registry
 from bert_variants.config import Data
-from bert_variants.text import sharding
+from bert_variants.text import sharding, units
 from bert_variants.text.encoding import (
     Job,
     encode,
@@ -49,7 +49,6 @@ from bert_variants.text.index import (
     Split,
 )
 from bert_variants.text.sampling import load_or_train
-from bert_variants.text.sources.files import find
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
 from bert_variants.text.workers import Done, job_failed, run_jobs
@@ -111,7 +110,7 @@ def _origin(data: Data) -> tuple[dict[str, Any], Tokenizer | None]:
     origin: dict[str, Any] = {
         "tokenizer": str(recipe) if tokenizer is None else tokenizer.fingerprint,
         "units": data.units,
-        "units_files": _files_of("units", data.units) if data.units else "",
+        "units_fingerprint": units.fingerprint(data.units) if data.units else "",
         "held_out": 0.0 if data.held_out_source else data.held_out,
     }
     for field in ("source", "held_out_source"):
@@ -122,18 +121,6 @@ def _origin(data: Data) -> tuple[dict[str, Any], Tokenizer | None]:
             origin[field] = str(found)
             origin[f"{field}_fingerprint"] = found().fingerprint()
     return origin, tokenizer
-
-
-def _files_of(family: str, call: str) -> str:
-    """sha256 over the files that a call names in the arguments its entry declares as ``files``."""
-    found = registry.lookup(family, call)
-    digest = hashlib.sha256()
-    named = found.traits.get("files", ())
-    for argument in named:
-        root, names = find(found.argument(argument))
-        for name in names:
-            digest.update(hashlib.sha256((root / name).read_bytes()).digest())
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -244,9 +231,9 @@ def _encode_here(
     data: Data, job: Job, tokenizer: Tokenizer, number: int, done: Done
 ) -> dict[str, Any]:
     source = registry.lookup("source", job.source)()
-    units = registry.lookup("units", data.units) if data.units else None
+    find_units = registry.lookup("units", data.units) if data.units else None
     try:
-        record = encode(source, job, tokenizer, units, lambda b, t: done(number, b, t, False))
+        record = encode(source, job, tokenizer, find_units, lambda b, t: done(number, b, t, False))
     except Exception as error:
         raise job_failed(job, f"{type(error).__name__}: {error}") from error
     done(number, record["bytes"], record["tokens"], True)

@@ -1,6 +1,6 @@
 """What every registered model keeps to. A new file in models/ is covered by existing.
 
-Each is built tiny, by the names that sizes have everywhere (``layers``, ``width``, ``heads``, ...).
+Each is built tiny, by the names that sizes have everywhere (``layers``, ``width``, ...).
 """
 
 from __future__ import annotations
@@ -113,10 +113,7 @@ def gradient(net: network.Network):
 def test_outputs_are_there_when_wanted(name):
     rows = batch()
     for output in outputs_of(name):
-        experiment = config.Experiment(
-            model=data.small(name), objectives=objectives_for(name), run=config.Run(scan="on")
-        )
-        call = registry.lookup("model", experiment.model)
+        call = registry.lookup("model", data.small(name))
         wanted = ((output, CLASSES.get(output, 0)),)
         net = network.Network(call(vocab_size=data.VOCAB.size, wanted=wanted), call.traits["rules"])
         shapes = jax.eval_shape(net.init, keys.root(0), rows)

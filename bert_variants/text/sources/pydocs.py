@@ -33,6 +33,7 @@ from bert_variants.text.sources.repetition import novel
 PACKAGES = ("numpy", "jax", "flax", "optax", "scipy", "orbax")
 _SKIPPED = {"test", "tests", "testing", "site-packages", "dist-packages", "idlelib", "lib2to3"}
 _TOPICS = "pydoc_data/topics.py"
+_CODE_PER_TEXT = 5  # bytes of source for one of text that is kept, roughly
 _WRAPPED = 55  # characters: a shorter line was ended on purpose
 _PROSE = re.compile(r"""["'(`]*\w+(?![\w.]*\s*[=:(\[]|\.\s|\))""")
 
@@ -53,7 +54,7 @@ class PyDocs(Source):
 
     def parts(self) -> list[Part]:
         size = sum(path.stat().st_size for _, path in _files())
-        return [Part("pydocs", 0, 1, size)]
+        return [Part("pydocs", 0, 1, size // _CODE_PER_TEXT)]
 
     def read(self, part: Part) -> Reading:
         def documents(dropped: Counter[str]) -> Iterator[Document]:

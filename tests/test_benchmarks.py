@@ -1,0 +1,74 @@
+"""The benchmarks run at toy size; what they measure there means nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from benchmarks import compile as compiling
+from benchmarks import corruption, loader, machine, step, turns
+
+
+def test_clean_turns_count_and_few_of_them_do_not():
+    worker = turns.Worker.__new__(turns.Worker)
+    worker.arm, worker.died, worker.ready = turns.Arm("a", "ours", {}), "", {}
+    worker.turns = [turns.Turn(1.0, 2.0, 0.0)] * 3 + [turns.Turn(9.0, 9.0, 0.5)] * 4
+    found = turns.summary(worker)
+    assert (found["ms"], found["clean"], found["steps"]) == (1000, 3, 7)
+    worker.turns = worker.turns[1:]
+    assert turns.summary(worker)["ms"] == 9000  # two clean ones are too few: all count
+    assert "loaded machine" in turns.table([turns.summary(worker)])
+
+
+def test_others_are_seen():
+    """What this process burns is its own."""
+    with machine.Meter() as meter:
+        total = sum(i * i for i in range(300_000))
+    assert total > 0
+    assert meter.cpu > 0
+    assert 0 <= meter.others <= 1
+
+
+def test_useful_operations_of_a_base_step():
+    """BERT-base, 1 row of 512: 6 * 85 M a token in layers, attention, and the head on 77 places."""
+    layers, attention = 6 * 512 * 12 * 12 * 768**2, 12 * 512 * 512 * 12 * 768
+    head = 6 * 77 * (768**2 + 768 * 30_522)
+    assert step.useful_flops(step.Shape("base", 1, 512)) == layers + attention + head
+
+
+@pytest.mark.slow
+def test_step_with_every_arm_that_is_installed(tmp_path, capfd):
+    """An arm that cannot run is reported dead and does not stop the others."""
+    torch = importlib.util.find_spec("torch") is not None
+    options = ["--shapes", "toy", "--rounds", "2", "--patience", "0"]
+    result = step.main([*options, "--json", str(tmp_path / "deep" / "step.json")])
+    (found,) = result["shapes"]
+    assert json.loads((tmp_path / "deep" / "step.json").read_text()) == result
+    for arm in found["arms"]:
+        alive = torch or arm["arm"].startswith("ours")
+        assert bool(arm["died"]) != alive, arm
+        assert arm["steps"] == (2 if alive else 0)
+    assert "core-ms" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_reported():
+    dies = turns.Arm("dies", "ours", {"size": "no such size"})
+    lives = turns.Arm("lives", "ours", {"size": "tiny", "batch": 8, "length": 16})
+    said: list[str] = []
+    dead, alive = turns.run([dies, lives], 1, 0.0, said.append)
+    assert "exit code 1" in dead.died
+    assert not alive.died
+    assert len(alive.turns) == 1
+    assert any("died" in line for line in said)
+
+
+@pytest.mark.slow
+def test_corruption_loader_and_compilation(tmp_path):
+    shares = corruption.main(["--shapes", "toy", "--rounds", "3"])["toy"]
+    assert set(shares) >= {"step", "tokens", "whole_words"}
+    assert loader.main(["--tokens", "50000", "--megabytes", "0"])["rows"]
+    found = compiling.main(["--shape", "toy", "--scans", "on", "--repeats", "1"])
+    assert found["compile"].keys() == {"scan on, cold", "scan on, cached"}
