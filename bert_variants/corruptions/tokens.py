@@ -9,7 +9,7 @@ from bert_variants.registry import register
 from bert_variants.types import Batch, Corrupted, Leaf, Vocab
 
 
-@register("corruption", gives=())
+@register("corruption")
 def tokens(
     keys_B: Leaf,
     batch: Batch,
@@ -20,6 +20,7 @@ def tokens(
     random: float = 0.1,
     max_predictions: int = 0,
     rounding: masking.Rounding = "nearest",
+    random_ids: masking.RandomIds = "vocab",
 ) -> Corrupted:
     """Choose tokens uniformly; of these 80 % become [MASK], 10 % a random token, 10 % stay.
 
@@ -39,20 +40,27 @@ def tokens(
         mask, random: shares of the chosen ones; see ``masking.replace_row``.
         max_predictions: P; 0: ``ceil(rate * T)``.
         rounding: see ``masking.budget_row``; ``random`` is RoBERTa's.
+        random_ids: see ``masking.draw_ids``; ``text`` is RoBERTa's.
     """
     masking.check_shares(mask, random)
     most = masking.slots(batch.tokens_BT.shape[1], rate, max_predictions)
 
-    def row(key: Leaf, tokens_T: Leaf, valid_T: Leaf, maskable_T: Leaf) -> tuple[Leaf, Leaf]:
+    def choose(key: Leaf, row: Batch) -> tuple[Leaf, Leaf]:
         count_key, choose_key, replace_key = jax.random.split(key, 3)
         n = masking.budget_row(
-            count_key, valid_T, maskable_T, rate=rate, most=most, rounding=rounding
+            count_key, row.valid_BT, row.maskable_BT, rate=rate, most=most, rounding=rounding
         )
-        chosen_T = masking.choose_tokens(choose_key, maskable_T, n)
+        chosen_T = masking.choose_tokens(choose_key, row.maskable_BT, n)
         inputs_T = masking.replace_row(
-            replace_key, tokens_T, chosen_T, vocab, mask=mask, random=random
+            replace_key,
+            row.tokens_BT,
+            chosen_T,
+            vocab,
+            mask=mask,
+            random=random,
+            random_ids=random_ids,
         )
         return inputs_T, chosen_T
 
-    inputs_BT, chosen_BT = jax.vmap(row)(keys_B, batch.tokens_BT, batch.valid_BT, batch.maskable_BT)
+    inputs_BT, chosen_BT = masking.each_row(choose, keys_B, batch)
     return masking.predict(batch, inputs_BT, chosen_BT, most)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 
-from bert_variants.ops import masking
+from bert_variants.ops import masking, spans
 from bert_variants.registry import register
 from bert_variants.types import Batch, Corrupted, Leaf, Vocab
 
 
-@register("corruption", gives=())
+@register("corruption", gives=("left_BP", "right_BP", "offset_BP"))
 def whole_words(
     keys_B: Leaf,
     batch: Batch,
@@ -20,6 +22,7 @@ def whole_words(
     random: float = 0.1,
     max_predictions: int = 0,
     rounding: masking.Rounding = "nearest",
+    random_ids: masking.RandomIds = "vocab",
 ) -> Corrupted:
     """Choose words: all tokens of a word or none; 80/10/10 is still drawn for each token.
 
@@ -33,23 +36,53 @@ def whole_words(
 
     Args: as ``tokens``.
     """
+    return whole(
+        keys_B,
+        batch,
+        vocab,
+        lambda row: row.words_BT,
+        rate=rate,
+        mask=mask,
+        random=random,
+        max_predictions=max_predictions,
+        rounding=rounding,
+        random_ids=random_ids,
+    )
+
+
+def whole(
+    keys_B: Leaf,
+    batch: Batch,
+    vocab: Vocab,
+    groups: Callable[[Batch], Leaf],
+    *,
+    rate: float,
+    mask: float,
+    random: float,
+    max_predictions: int,
+    rounding: masking.Rounding,
+    random_ids: masking.RandomIds,
+) -> Corrupted:
+    """``whole_words`` for any grouping: ``groups(row)`` is int32 [T], -1 for none."""
     masking.check_shares(mask, random)
     most = masking.slots(batch.tokens_BT.shape[1], rate, max_predictions)
 
-    def row(
-        key: Leaf, tokens_T: Leaf, valid_T: Leaf, maskable_T: Leaf, words_T: Leaf
-    ) -> tuple[Leaf, Leaf]:
+    def choose(key: Leaf, row: Batch) -> tuple[Leaf, Leaf]:
         count_key, choose_key, replace_key = jax.random.split(key, 3)
         n = masking.budget_row(
-            count_key, valid_T, maskable_T, rate=rate, most=most, rounding=rounding
+            count_key, row.valid_BT, row.maskable_BT, rate=rate, most=most, rounding=rounding
         )
-        chosen_T = masking.choose_groups(choose_key, words_T, maskable_T, n)
+        chosen_T = masking.choose_groups(choose_key, groups(row), row.maskable_BT, n)
         inputs_T = masking.replace_row(
-            replace_key, tokens_T, chosen_T, vocab, mask=mask, random=random
+            replace_key,
+            row.tokens_BT,
+            chosen_T,
+            vocab,
+            mask=mask,
+            random=random,
+            random_ids=random_ids,
         )
         return inputs_T, chosen_T
 
-    inputs_BT, chosen_BT = jax.vmap(row)(
-        keys_B, batch.tokens_BT, batch.valid_BT, batch.maskable_BT, batch.words_BT
-    )
-    return masking.predict(batch, inputs_BT, chosen_BT, most)
+    inputs_BT, chosen_BT = masking.each_row(choose, keys_B, batch)
+    return spans.predict(batch, inputs_BT, chosen_BT, most)

@@ -19,10 +19,14 @@ from bert_variants.ops.attention import attend
 from bert_variants.ops.dropout import dropout
 from bert_variants.ops.placement import keep_rows, place
 from bert_variants.ops.precision import PRECISIONS, einsum
-from bert_variants.types import Leaf
+from bert_variants.types import Batch, Corrupted, Leaf
 
 # Google's initialiser: normal of standard deviation 0.02 cut at two of them, so really 0.0176.
 truncated_normal = nn.initializers.truncated_normal(stddev=0.02)
+INITIALISERS = {
+    "truncated_normal": truncated_normal,
+    "normal": nn.initializers.normal(stddev=0.02),  # fairseq's
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,30 +199,41 @@ class Block(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Token + segment + position, LayerNorm, dropout."""
+    """Token + segment + position, LayerNorm, dropout.
+
+    Attributes:
+        vocab_size, positions, segments: rows of the tables; no segments, no table of them.
+        shape: of the encoder; ``width`` is that of the tables.
+        first_position: see ``Bert``.
+    """
 
     vocab_size: int
     positions: int
     segments: int
     shape: Shape
+    first_position: int = 0
 
     def setup(self) -> None:
         def table(rows: int, axis: str | None = None) -> Table:
             return Table(rows, self.shape.width, axis, self.shape.initialiser)
 
         self.word = table(self.vocab_size, "tensor")
-        self.position = table(self.positions)
+        self.position = table(self.first_position + self.positions)
         if self.segments:
             self.segment = table(self.segments)
         self.norm = Norm(self.shape.eps)
         self.drop = Dropout(self.shape.dropout)
 
-    def __call__(self, ids_BT: Leaf, positions_BT: Leaf, segments_BT: Leaf, *, train: bool) -> Any:
-        x_BTD = self.word(ids_BT) + self.position(positions_BT)
+    def __call__(self, batch: Batch | Corrupted, *, train: bool) -> jax.Array:
+        """[B, T, width] in the format of the activations."""
+        positions_BT = batch.positions_BT + self.first_position
+        if self.first_position:
+            positions_BT = jnp.where(batch.valid_BT, positions_BT, self.first_position - 1)
+        x_BTE = self.word(batch.inputs_BT) + self.position(positions_BT)
         if self.segments:
-            x_BTD = x_BTD + self.segment(segments_BT)
-        x_BTD = self.drop(self.norm(x_BTD), train=train)
-        return keep_rows(x_BTD.astype(PRECISIONS[self.shape.precision].activations))
+            x_BTE = x_BTE + self.segment(batch.segments_BT)
+        x_BTE = self.drop(self.norm(x_BTE), train=train)
+        return keep_rows(x_BTE.astype(PRECISIONS[self.shape.precision].activations))
 
 
 # Regular expression on a parameter's path -> its PartitionSpec; exactly one matches. Paths are like
@@ -232,8 +247,9 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"norm/(scale|bias)$", PartitionSpec()),
     (r"word/embedding$", PartitionSpec("tensor", "fsdp")),
     (r"(position|segment)/embedding$", PartitionSpec()),
-    (r"heads/[^/]+/dense/kernel$", PartitionSpec("fsdp", "tensor")),
-    (r"heads/[^/]+/dense/bias$", PartitionSpec("tensor")),
+    (r"heads/[^/]+/(\w+_)?dense/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"heads/[^/]+/(\w+_)?dense/bias$", PartitionSpec("tensor")),
+    (r"heads/[^/]+/place/embedding$", PartitionSpec()),
     (r"heads/[^/]+/output/kernel$", PartitionSpec("fsdp", None)),
     (r"heads/[^/]+/output/bias$", PartitionSpec()),
     (r"heads/[^/]+/bias$", PartitionSpec("tensor")),

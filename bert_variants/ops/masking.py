@@ -7,7 +7,8 @@ corruptions. All shapes are static; ranks come from a double ``argsort`` and nev
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,16 @@ import numpy as np
 from bert_variants.types import Batch, Corrupted, Leaf, Vocab
 
 Rounding = Literal["nearest", "ceil", "random"]
+RandomIds = Literal["vocab", "text", "corpus"]
+
+
+def each_row(function: Callable[[Leaf, Batch], Any], keys_B: Leaf, batch: Batch) -> Any:
+    """``function(key, row)`` for every row, joined along B.
+
+    A row has the fields of a Batch without their leading axis: ``row.tokens_BT`` is [T]. It has no
+    ``step``, which is not a row's: read that of the batch.
+    """
+    return jax.vmap(function)(keys_B, batch.replace(step=None))
 
 
 def slots(length: int, rate: float, max_predictions: int = 0) -> int:
@@ -142,6 +153,7 @@ def replace_row(
     *,
     mask: float,
     random: float,
+    random_ids: RandomIds = "vocab",
     coin_T: Leaf | None = None,
 ) -> jax.Array:
     """Put [MASK], a random token, or the token itself where a row's tokens are chosen.
@@ -150,10 +162,10 @@ def replace_row(
         key: a typed key.
         tokens_T: int32, the original ids.
         chosen_T: bool.
-        vocab: gives the id of [MASK] and V. Random ids are uniform over all of V, special ones
-            too, and may equal the original: BERT's own rule.
+        vocab: gives the id of [MASK], V and the counts.
         mask: share that becomes [MASK].
         random: share that becomes a random token. The rest stays.
+        random_ids: where random tokens come from; see ``draw_ids``.
         coin_T: uniform numbers that decide; give equal ones within a span or word for one
             decision each. None: one a token.
 
@@ -163,11 +175,44 @@ def replace_row(
     coin_key, id_key = jax.random.split(key)
     if coin_T is None:
         coin_T = jax.random.uniform(coin_key, tokens_T.shape)
-    random_T = jax.random.randint(id_key, tokens_T.shape, 0, vocab.size, jnp.int32)
+    random_T = draw_ids(id_key, tokens_T.shape, vocab, random_ids)
     put_T = jnp.where(
         coin_T < mask, vocab.mask, jnp.where(coin_T < mask + random, random_T, tokens_T)
     )
     return jnp.where(chosen_T, put_T, tokens_T).astype(jnp.int32)
+
+
+def draw_ids(
+    key: jax.Array, shape: tuple[int, ...], vocab: Vocab, source: RandomIds = "vocab"
+) -> jax.Array:
+    """Random ids, int32, each of which may happen to be the original.
+
+    Args:
+        key: a typed key.
+        shape: of the result.
+        vocab: gives V, the special ids and the counts.
+        source: ``vocab`` is uniform over all of V, special ids too: BERT. ``text`` leaves the
+            special ids out: RoBERTa, whose code leaves out all of them but <mask>. ``corpus`` draws
+            as often as an id occurs in the train split: SpanBERT.
+
+    Raises:
+        ValueError: ``corpus`` without counts, or another source.
+    """
+    if source == "vocab":
+        return jax.random.randint(key, shape, 0, vocab.size, jnp.int32)
+    if source == "text":
+        ids = np.setdiff1d(np.arange(vocab.size, dtype=np.int32), vocab.specials)
+        return jnp.asarray(ids)[jax.random.randint(key, shape, 0, len(ids), jnp.int32)]
+    if source != "corpus":
+        raise ValueError(f"random_ids is {source!r}, expected vocab, text or corpus.")
+    if vocab.counts_V is None or not np.sum(vocab.counts_V):
+        raise ValueError("random_ids is 'corpus', but this vocabulary comes without counts.")
+    # counts are summed as integers and rescaled to what a uniform uint32 can tell apart
+    sums_V = np.cumsum(np.asarray(vocab.counts_V, np.float64))
+    upper_V = np.floor(sums_V / sums_V[-1] * (2**32 - 1)).astype(np.uint32)
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    found = jnp.searchsorted(jnp.asarray(upper_V), bits, side="left", method="scan")
+    return jnp.minimum(found, vocab.size - 1).astype(jnp.int32)
 
 
 def check_shares(mask: float, random: float) -> None:
