@@ -36,6 +36,10 @@ class Window:
         word_starts: bool [n_tokens], True where a token begins a word.
         units: uint8 [n_tokens] or None where no units were prepared: 0 for a token of no unit,
             else the unit's kind + 1, with bit 7 set where a unit begins.
+        parts: uint8 [n_documents] or None: which source of a mix a document is from; None where
+            the text has one source.
+        roles: uint8 [n_sentences] or None: who speaks, 0 a query and 1 a response, where the
+            sentences are turns of a dialogue; 0 elsewhere. None where no dialogue was prepared.
     """
 
     documents: np.ndarray
@@ -43,6 +47,8 @@ class Window:
     tokens: np.ndarray
     word_starts: np.ndarray
     units: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    roles: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +60,9 @@ class Plan:
         start, length, segment: int64, int32, int32 [n_pieces]; see the module's docstring.
         pack: int32 [n_pieces]: which of the sequences packed into a row a piece belongs to, from
             1; None where a row is one sequence.
-        labels: name -> integer array [n_rows].
+        labels: name -> integer array [n_rows]; -1 where a row has no such label.
         dropped: reason -> how many tokens were left out for it.
-        altered: reason -> how many sentences were not taken whole.
+        altered: reason -> how many sentences (or rows, where it says so) were not taken as asked.
     """
 
     rows: np.ndarray

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_variants.config import ConfigError
-from bert_variants.text.examples.nsp_pairs import nsp_pairs, truncation
+from bert_variants.text.examples.nsp_pairs import nsp_pairs
+from bert_variants.text.pairing import truncation
 from bert_variants.text.rows import assemble
 
 
