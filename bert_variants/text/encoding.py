@@ -23,13 +23,15 @@ import numpy as np
 from bert_variants import registry
 from bert_variants.text import sentences
 from bert_variants.text.index import StoreError, token_type
-from bert_variants.text.sources import Part, Source
+from bert_variants.text.sources import Document, Part, Source
 from bert_variants.text.tokenizer import Encoded, Tokenizer
 
 BATCH = 1 << 18  # characters that are encoded together
 LONGEST = 20_000  # characters of a sentence; no row holds as much
 DIGEST = 16  # bytes of sha256 that identify a document
-COLUMNS = ("tokens", "words", "units", "sentences", "documents", "digests")
+COLUMNS = ("tokens", "words", "units", "sentences", "roles", "documents", "parts", "digests")
+# Of these, what a store has only if the text does: a mix, a dialogue.
+RARE = ("parts", "roles")
 NO_TOKENS = "document without tokens"
 CUT = f"sentence over {LONGEST} characters cut"
 
@@ -84,15 +86,32 @@ def pieces_of(text: str) -> tuple[list[str], int]:
 
     A sentence over 20,000 characters is cut at the last white space before that, or right there.
     """
-    found, cuts = [], 0
-    for start, stop in sentences.split(text):
-        while stop - start > LONGEST:
-            spaces = [m.start() for m in re.finditer(r"\s", text[start + 1 : start + LONGEST])]
-            middle = start + 1 + spaces[-1] if spaces else start + LONGEST
-            found.append(text[start:middle])
-            start, cuts = middle, cuts + 1
-        found.append(text[start:stop])
-    return found, cuts
+    spans = sentences.split(text)
+    found = [piece for start, stop in spans for piece in _short(text[start:stop])]
+    return found, len(found) - len(spans)
+
+
+def turns_of(text: str, roles: Sequence[int]) -> tuple[list[str], list[int], int]:
+    """The turns of a dialogue, a line each, who speaks in each of them, and the number of cuts.
+
+    A turn over 20,000 characters is cut like a sentence, into turns of the same speaker.
+    """
+    cut = [_short(line) for line in text.split("\n")]
+    if len(cut) != len(roles):
+        raise ValueError(f"a dialogue has {len(cut)} lines and {len(roles)} roles.")
+    spoken = [(piece, role) for pieces, role in zip(cut, roles, strict=True) for piece in pieces]
+    found = [piece for piece, _ in spoken]
+    return found, [role for _, role in spoken], len(found) - len(cut)
+
+
+def _short(sentence: str) -> list[str]:
+    pieces = []
+    while len(sentence) > LONGEST:
+        spaces = [m.start() for m in re.finditer(r"\s", sentence[1:LONGEST])]
+        middle = 1 + spaces[-1] if spaces else LONGEST
+        pieces.append(sentence[:middle])
+        sentence = sentence[middle:]
+    return [*pieces, sentence]
 
 
 def encode(
@@ -116,7 +135,7 @@ def encode(
         for part in job.parts:
             reading = source.read(part)
             for document in reading:
-                if piece.add(document.text):
+                if piece.add(document):
                     report(piece.bytes, piece.tokens)
             piece.dropped.update(reading.dropped)
         piece.flush()
@@ -132,10 +151,12 @@ class _Piece:
         self._type = token_type(tokenizer.vocab.size)
         self._names = [c for c in ("tokens", "words", "units") if units or c != "units"]
         self._files: dict[str, BinaryIO] = {}
-        self._waiting: list[tuple[int, str]] = []
+        self._waiting: list[tuple[int, int, str]] = []  # document, role, sentence
         self._characters = 0
         self._sentences = array.array("I")  # tokens of each sentence
+        self._roles = bytearray()  # of each sentence
         self._documents = array.array("I")  # sentences of each document
+        self._parts = bytearray()  # of each document
         self._digests = bytearray()
         self.dropped: Counter[str] = Counter()
         self.altered: Counter[str] = Counter()
@@ -149,17 +170,23 @@ class _Piece:
         for file in self._files.values():
             file.close()
 
-    def add(self, text: str) -> bool:
+    def add(self, document: Document) -> bool:
         """Take a document. True if something was encoded meanwhile."""
+        text = document.text
         self._digests += digest(text)
+        self._parts.append(document.part)
         self.bytes += len(text.encode("utf-8", "surrogatepass"))
         self._documents.append(0)
-        found, cuts = pieces_of(text)
+        if document.roles is None:
+            found, cuts = pieces_of(text)
+            roles = [0] * len(found)
+        else:
+            found, roles, cuts = turns_of(text, document.roles)
         if cuts:
             self.altered[CUT] += cuts
         flushed = False
-        for sentence in found:
-            self._waiting.append((len(self._documents) - 1, sentence))
+        for role, sentence in zip(roles, found, strict=True):
+            self._waiting.append((len(self._documents) - 1, role, sentence))
             self._characters += len(sentence)
             if self._characters >= BATCH:
                 self.flush()
@@ -171,13 +198,14 @@ class _Piece:
         waiting, self._waiting, self._characters = self._waiting, [], 0
         if not waiting:
             return
-        texts = [text for _, text in waiting]
+        texts = [text for _, _, text in waiting]
         encoded = self._tokenizer.encode_batch(texts)
         lengths = [len(e) for e in encoded]
-        for (document, _), length in zip(waiting, lengths, strict=True):
+        for (document, role, _), length in zip(waiting, lengths, strict=True):
             if length:
                 self._documents[document] += 1
                 self._sentences.append(length)
+                self._roles.append(role)
         ids = np.concatenate([e.ids for e in encoded])
         self._check_ids(ids)
         words = np.concatenate([e.words for e in encoded])
@@ -210,11 +238,17 @@ class _Piece:
         write_file(Path(f"{self._prefix}.digests"), digests[kept].tobytes())
         lengths = np.frombuffer(self._sentences, np.uint32).astype("<u4")
         write_file(Path(f"{self._prefix}.sentences"), lengths.tobytes())
+        parts = np.frombuffer(bytes(self._parts), np.uint8)[kept]
+        write_file(Path(f"{self._prefix}.parts"), parts.tobytes())
+        write_file(Path(f"{self._prefix}.roles"), bytes(self._roles))
         record = {
             "bytes": self.bytes,
             "tokens": self.tokens,
             "dropped": dict(self.dropped),
             "altered": dict(self.altered),
+            "has": [
+                c for c, used in zip(RARE, (parts.any(), any(self._roles)), strict=True) if used
+            ],
             "sha256": {c: _sha256(f"{self._prefix}.{c}") for c in self._columns},
         }
         write_file(Path(f"{self._prefix}.json"), json.dumps(record).encode())

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ FORMAT = 1
 BLOCK = 1 << 20  # bytes; a checksum for each says where in a file the damage is
 INDEX, COUNTS, TOKENIZER = "index.json", "counts.int64", "tokenizer"
 SPLITS = ("train", "held_out")
+# Columns of a shard that only some texts have: uint8 by token, by document, by sentence.
+OPTIONAL = frozenset({"units", "parts", "roles"})
 
 
 class StoreError(ValueError):
@@ -140,8 +142,8 @@ def token_type(vocabulary: int) -> str:
     return "<u2" if vocabulary <= 1 << 16 else "<u4"
 
 
-def columns(shard: Shard, kind: str, units: bool) -> dict[str, int]:
-    """The files of a shard with these counts, and how many bytes each has."""
+def columns(shard: Shard, kind: str, optional: Collection[str]) -> dict[str, int]:
+    """The files of a shard with these counts and optional columns, and how many bytes each has."""
     tokens, sentences, documents = shard.tokens, shard.sentences, shard.documents
     sizes = {
         "tokens": tokens * np.dtype(kind).itemsize,
@@ -149,7 +151,8 @@ def columns(shard: Shard, kind: str, units: bool) -> dict[str, int]:
         "sentences": 4 * (sentences + 1),
         "documents": 4 * (documents + 1),
     }
-    return {**sizes, "units": tokens} if units else sizes
+    rare = {"units": tokens, "parts": documents, "roles": sentences}
+    return sizes | {column: rare[column] for column in optional}
 
 
 def read_index(path: Path) -> Index:

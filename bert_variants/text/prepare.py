@@ -164,7 +164,10 @@ def _make(
         altered.update(record["altered"])
     shutil.rmtree(store, ignore_errors=True)
     store.mkdir()
-    splits, counts = _splits(origin, jobs, tokenizer, store, dropped)
+    optional = {column for record in records for column in record["has"]}
+    if origin["units"]:
+        optional.add("units")
+    splits, counts = _splits(origin, jobs, tokenizer, store, optional, dropped)
     write_file(store / COUNTS, counts.tobytes())
     shutil.copytree(work / TOKENIZER, store / TOKENIZER)
     index = Index(
@@ -273,6 +276,7 @@ def _splits(
     jobs: dict[str, list[Job]],
     tokenizer: Tokenizer,
     store: Path,
+    optional: set[str],
     dropped: Counter[str],
 ) -> tuple[dict[str, Split], np.ndarray]:
     """Write the shards of both splits; the ids' counts are those of the train split."""
@@ -293,7 +297,7 @@ def _splits(
     splits, counts = {}, []
     for name, documents in zip(SPLITS, (train, held_out), strict=True):
         splits[name], count = sharding.write_split(
-            name, documents, store, bool(origin["units"]), tokenizer.vocab.size
+            name, documents, store, optional, tokenizer.vocab.size
         )
         counts.append(count)
     return splits, counts[0].astype("<i8")

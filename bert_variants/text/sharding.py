@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bert_variants.text.encoding import DIGEST, write_file
-from bert_variants.text.index import FileRecord, Shard, Split, token_type
+from bert_variants.text.index import OPTIONAL, FileRecord, Shard, Split, token_type
 
 SHARD_TOKENS = 1 << 22  # about 8 MB of tokens
 DUPLICATE = "duplicate document"
@@ -33,6 +33,7 @@ class Documents:
         sentence, token: where it begins in its piece.
         sentences, tokens: how many it has.
         digests: uint8 [n, 16].
+        part: uint8 [n], which source of a mix it is from.
     """
 
     prefixes: Sequence[str]
@@ -42,20 +43,22 @@ class Documents:
     token: np.ndarray
     tokens: np.ndarray
     digests: np.ndarray
+    part: np.ndarray
 
     def __len__(self) -> int:
         return len(self.piece)
 
     def take(self, which: np.ndarray) -> Documents:
         """Some of the documents, in the order of ``which``."""
-        names = ("piece", "sentence", "sentences", "token", "tokens", "digests")
+        names = ("piece", "sentence", "sentences", "token", "tokens", "digests", "part")
         return dataclasses.replace(self, **{k: getattr(self, k)[which] for k in names})
 
 
 def find_documents(prefixes: Sequence[str]) -> Documents:
     """All documents of these pieces."""
     none = np.zeros(0, np.int64)
-    columns = [(none, none, none, none, none, np.zeros((0, DIGEST), np.uint8))]
+    no_digests, no_parts = np.zeros((0, DIGEST), np.uint8), np.zeros(0, np.uint8)
+    columns = [(none, none, none, none, none, no_digests, no_parts)]
     for n, prefix in enumerate(prefixes):
         sentences = np.fromfile(f"{prefix}.documents", "<u4").astype(np.int64)
         lengths = np.fromfile(f"{prefix}.sentences", "<u4")
@@ -71,12 +74,13 @@ def find_documents(prefixes: Sequence[str]) -> Documents:
                 token,
                 borders[end] - token,
                 digests,
+                np.fromfile(f"{prefix}.parts", np.uint8),
             )
         )
-    piece, sentence, sentences, token, tokens, digests = (
+    piece, sentence, sentences, token, tokens, digests, part = (
         np.concatenate(c) for c in zip(*columns, strict=True)
     )
-    return Documents(prefixes, piece, sentence, sentences, token, tokens, digests)
+    return Documents(prefixes, piece, sentence, sentences, token, tokens, digests, part)
 
 
 def shuffled(documents: Documents, dropped: Counter[str]) -> Documents:
@@ -114,9 +118,11 @@ def without(documents: Documents, others: Documents, dropped: Counter[str]) -> D
 
 
 def write_split(
-    name: str, documents: Documents, folder: Path, units: bool, vocabulary: int
+    name: str, documents: Documents, folder: Path, optional: Collection[str], vocabulary: int
 ) -> tuple[Split, np.ndarray]:
     """Write the shards of a split, of about equal numbers of tokens.
+
+    ``optional`` says which of the columns units, parts and roles the store has.
 
     Returns:
         the split, and int64 [V], how often each id occurs in it.
@@ -126,11 +132,13 @@ def write_split(
     number = max(1, -(-total // SHARD_TOKENS))
     begin = np.cumsum(documents.tokens) - documents.tokens
     of = begin * number // max(total, 1)
-    reader = _PieceReader(documents.prefixes, token_type(vocabulary), units)
+    reader = _PieceReader(documents.prefixes, token_type(vocabulary), optional)
     shards = []
     for n in np.unique(of):
         chosen = documents.take(np.flatnonzero(of == n))
         columns = reader.gather(chosen)
+        if "parts" in optional:
+            columns["parts"] = chosen.part
         counts += np.bincount(columns["tokens"], minlength=vocabulary)
         shards.append(_write_shard(f"{name}-{len(shards):05d}", chosen, columns, folder))
     identity = hashlib.sha256(documents.digests.tobytes()).hexdigest()
@@ -138,10 +146,10 @@ def write_split(
 
 
 class _PieceReader:
-    def __init__(self, prefixes: Sequence[str], tokens: str, units: bool) -> None:
+    def __init__(self, prefixes: Sequence[str], tokens: str, optional: Collection[str]) -> None:
         types = {"tokens": tokens, "words": "u1", "sentences": "<u4"}
-        if units:
-            types["units"] = "u1"
+        for column in {"units", "roles"} & set(optional):
+            types[column] = "u1"
         self._columns = {
             column: [_mapped(f"{prefix}.{column}", kind) for prefix in prefixes]
             for column, kind in types.items()
@@ -160,7 +168,8 @@ class _PieceReader:
         )
         for piece, sentence, sentences, token, tokens in rows:
             for column, pieces in self._columns.items():
-                start, size = (sentence, sentences) if column == "sentences" else (token, tokens)
+                of_sentence = column in ("sentences", "roles")
+                start, size = (sentence, sentences) if of_sentence else (token, tokens)
                 found[column].append(pieces[piece][start : start + size])
         return {column: np.concatenate(arrays) for column, arrays in found.items()}
 
@@ -175,8 +184,8 @@ def _write_shard(
         "sentences": _offsets(columns["sentences"]),
         "documents": _offsets(documents.sentences),
     }
-    if "units" in columns:
-        files["units"] = columns["units"]
+    for column in OPTIONAL & set(columns):
+        files[column] = columns[column]
     for column, data in files.items():
         write_file(folder / f"{name}.{column}", data.tobytes())
     return Shard(

@@ -10,6 +10,8 @@
     train-00000.units           uint8 [n_tokens], as in ``plan.Window``; only if there are units
     train-00000.sentences       uint32 [n_sentences + 1], offsets into the tokens
     train-00000.documents       uint32 [n_documents + 1], offsets into the sentences
+    train-00000.parts           uint8 [n_documents], the number of the source; only in a mix
+    train-00000.roles           uint8 [n_sentences], who speaks; only if there are dialogues
     held_out-00000...
 
 Everything is little-endian. Sizes are verified when a store is opened, contents (sha256) when a
@@ -29,6 +31,7 @@ from bert_variants import registry
 from bert_variants.text.index import (
     COUNTS,
     INDEX,
+    OPTIONAL,
     TOKENIZER,
     FileRecord,
     Index,
@@ -140,13 +143,17 @@ class Store:
         """
         found = self.split(split).shards
         parts = [self._columns(found[i]) for i in shards]
-        units = np.concatenate([p["units"] for p in parts]) if self.index.units else None
+        optional = {
+            column: np.concatenate([p[column] for p in parts])
+            for column in sorted(OPTIONAL)
+            if column in parts[0]
+        }
         return Window(
             documents=_chained([p["documents"] for p in parts]),
             sentences=_chained([p["sentences"] for p in parts]),
             tokens=np.concatenate([p["tokens"] for p in parts]),
             word_starts=np.concatenate([p["words"] for p in parts]),
-            units=units,
+            **optional,
         )
 
     @property
@@ -156,7 +163,7 @@ class Store:
     def _columns(self, shard: Shard) -> dict[str, np.ndarray]:
         self._verify(shard)
         types = {"tokens": self._token_type, "sentences": "<u4", "documents": "<u4"}
-        types |= {"words": "u1", "units": "u1"}
+        types |= dict.fromkeys(("words", *OPTIONAL), "u1")
         raw = {
             column: np.memmap(self.folder / f"{shard.name}.{column}", types[column], "r")
             for column in shard.files
@@ -167,7 +174,9 @@ class Store:
     def _check_sizes(self) -> None:
         for split in self.index.splits.values():
             for shard in split.shards:
-                wanted = columns(shard, self._token_type, bool(self.index.units))
+                optional = {"parts", "roles"} & set(shard.files)
+                optional |= {"units"} if self.index.units else set()
+                wanted = columns(shard, self._token_type, optional)
                 said = {column: f.bytes for column, f in shard.files.items()}
                 if said != wanted:
                     raise StoreError(

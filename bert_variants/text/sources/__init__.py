@@ -14,6 +14,8 @@ memory, and has a ``fingerprint`` that changes when its content does::
 ========== =====================================================================================
 source     call-string, with its defaults
 ========== =====================================================================================
+dialogues  ``dialogues("chats/*.txt", field="text", strict=False)``
+mix        ``mix(parts=("pydocs()", ...))``
 pydocs     ``pydocs(min_chars=200)``
 text       ``text("wiki/**/*.txt", field="text", by="auto", strict=False)``
 tfds       ``tfds("lm1b", split="train", field="text", data_dir="")``
@@ -39,10 +41,20 @@ class SourceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """One document. ``id`` is unique within its source and does not depend on the parts."""
+    """One document.
+
+    Attributes:
+        id: unique within its source, whatever the parts.
+        text: as it was written.
+        part: which source of a mix it is from.
+        roles: of a dialogue, whose turns are the lines of its text: who speaks in each of them, 0
+            a query and 1 a response. None: ordinary text, to be cut into sentences.
+    """
 
     id: str
     text: str
+    part: int = 0
+    roles: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
