@@ -23,23 +23,43 @@ from bert_variants.types import Outputs
 NAMES = registry.names("model")
 each = pytest.mark.parametrize("name", NAMES)
 ALWAYS = {"hidden_BTD", "carry"}
-CLASSES = {"pair_logits_BC": 2}
+CLASSES = {"pair_logits_BC": 2, "span_logits_BPV": 15}
 
 
 def outputs_of(name: str) -> tuple[str, ...]:
     return registry.entry("model", name).traits["outputs"]
 
 
+@functools.cache
 def objectives_for(name: str) -> str:
-    """A sum of all registered objectives that the model can serve, or of one."""
-    made = set(outputs_of(name))
-    fitting = [o for o in registry.names("objective") if reads(o) <= made]
+    """A sum of registered objectives that the model can serve, as many as go together."""
+    made, heads, fitting = set(outputs_of(name)), {}, []
+    for objective in ("mlm", *registry.names("objective")):
+        read = registry.entry("objective", objective).traits["reads"]
+        agree = all(heads.get(output, classes) == classes for output, classes in read.items())
+        if (
+            objective not in fitting
+            and set(read) <= made
+            and agree
+            and together(*fitting, objective)
+        ):
+            heads |= read
+            fitting.append(objective)
     assert fitting, f"no registered objective fits model {name}"
     return " + ".join(fitting)
 
 
-def reads(objective: str) -> set[str]:
-    return set(registry.entry("objective", objective).traits["reads"])
+def together(*objectives: str) -> bool:
+    """Whether one corruption gives what all of them need."""
+    try:
+        return bool(corruption_for(objectives))
+    except LookupError:
+        return False
+
+
+def corruption_for(objectives: tuple[str, ...]) -> str:
+    needs = [n for o in objectives for n in registry.entry("objective", o).traits["needs"]]
+    return registry.edit(data.corruption_for(tuple(needs)), rate=0.3)
 
 
 @functools.cache
@@ -63,7 +83,10 @@ def build(
 
 @functools.cache
 def batch(seed: int = 0, length: int = 16):
-    return jax.tree.map(jnp.asarray, data.corrupt("tokens(rate=0.3)", data.rows(seed, 4, length)))
+    """Rows with what the objectives of every model need."""
+    served = {o for name in NAMES for o in objectives_for(name).split(" + ")}
+    call = corruption_for(tuple(sorted(served)))
+    return jax.tree.map(jnp.asarray, data.corrupt(call, data.rows(seed, 4, length)))
 
 
 @functools.cache
@@ -340,8 +363,8 @@ def test_every_parameter_has_one_rule(name):
 @each
 def test_every_parameter_is_used(name):
     """A parameter without a gradient is a layer that somebody forgot to call."""
-    rows = data.on_device(data.rows(0, 4, 16, full=True))
-    rows = jax.tree.map(jnp.asarray, data.corrupt("tokens(rate=0.3)", rows))
+    call = corruption_for(tuple(objectives_for(name).split(" + ")))
+    rows = jax.tree.map(jnp.asarray, data.corrupt(call, data.rows(0, 4, 16, full=True)))
     for path, leaf in data.leaves(gradient(build(name))(params(name), rows)).items():
         if "'key'" in path and "bias" in path:
             continue  # adds the same to all scores of a query: no gradient by construction

@@ -1,17 +1,16 @@
-"""PyTorch's names and layouts of BERT's weights into ours, and the comparison of one case.
-
-Written out here and not taken from the package: a converter that is wrong must not agree with
-itself.
-"""
+"""The comparison of one case with what transformers computed; see tests/golden/make.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from contracts import rows as data
+from models import weights
 
 from bert_variants import config, registry
 from bert_variants.models import network
@@ -21,55 +20,48 @@ from bert_variants.types import Corrupted
 WANTED = (("layers", 0), ("scores", 0))
 
 
-def our_params(weights: Mapping[str, np.ndarray], layers: int) -> dict:
-    """Dense kernels are transposed (ours are [in, out]); layers are stacked."""
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """Our form of a network of transformers.
 
-    def dense(name: str) -> dict:
-        return {"kernel": weights[f"{name}.weight"].T, "bias": weights[f"{name}.bias"]}
+    Attributes:
+        params: its weights in our tree.
+        model, settings: the registered model and what is fixed of it.
+        sizes: what it takes of a case.
+        objectives: those whose losses are compared.
+        label: that the pair head predicts, or empty.
+    """
 
-    def norm(name: str) -> dict:
-        return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
-
-    def layer(i: int) -> dict:
-        at = f"bert.encoder.layer.{i}."
-        names = {"query": "self.query", "key": "self.key", "value": "self.value"}
-        names["out"] = "output.dense"
-        return {
-            "attention": {k: dense(f"{at}attention.{v}") for k, v in names.items()},
-            "attention_norm": norm(f"{at}attention.output.LayerNorm"),
-            "ffn": {
-                "wide": dense(f"{at}intermediate.dense"),
-                "narrow": dense(f"{at}output.dense"),
-            },
-            "ffn_norm": norm(f"{at}output.LayerNorm"),
-        }
-
-    def table(kind: str) -> dict:
-        return {"embedding": weights[f"bert.embeddings.{kind}_embeddings.weight"]}
-
-    return {
-        "embeddings": {
-            "word": table("word"),
-            "position": table("position"),
-            "segment": table("token_type"),
-            "norm": norm("bert.embeddings.LayerNorm"),
-        },
-        "encoder": {
-            "layers": jax.tree.map(lambda *x: np.stack(x), *[layer(i) for i in range(layers)])
-        },
-        "heads": {
-            "pooler": {"dense": dense("bert.pooler.dense")},
-            "pair": {"output": dense("cls.seq_relationship")},
-            "tokens": {
-                "dense": dense("cls.predictions.transform.dense"),
-                "norm": norm("cls.predictions.transform.LayerNorm"),
-                "bias": weights["cls.predictions.bias"],
-            },
-        },
-    }
+    params: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], dict]
+    model: str
+    settings: Mapping[str, Any]
+    sizes: tuple[str, ...]
+    objectives: str
+    label: str = ""
 
 
-def our_batch(arrays: Mapping[str, np.ndarray]) -> Corrupted:
+SIZES = ("layers", "width", "heads", "ffn", "positions")
+OURS = {
+    "bert": Ours(weights.bert, "bert", {}, (*SIZES, "segments"), "mlm + nsp", "next_sentence"),
+    "roberta": Ours(
+        weights.roberta,
+        "bert",
+        {"first_position": 2, "segments": 0, "activation": "gelu_erf", "eps": 1e-5},
+        SIZES,
+        "mlm",
+    ),
+    "albert": Ours(
+        weights.albert,
+        "albert",
+        {},
+        (*SIZES, "segments", "embedding", "groups"),
+        "mlm + sop",
+        "swapped",
+    ),
+}
+
+
+def our_batch(arrays: Mapping[str, np.ndarray], label: str) -> Corrupted:
     """The stored batch in our types."""
     count, length = arrays["b/ids"].shape
     plain = data.rows(0, count, length)
@@ -78,7 +70,7 @@ def our_batch(arrays: Mapping[str, np.ndarray]) -> Corrupted:
             tokens_BT=arrays["b/ids"],
             segments_BT=arrays["b/segments"],
             valid_BT=arrays["b/valid"],
-            labels={"next_sentence": arrays["b/labels"]},
+            labels={label: arrays["b/labels"]} if label else {},
         ),
         inputs_BT=arrays["b/ids"],
         at_BP=arrays["b/at"],
@@ -87,12 +79,13 @@ def our_batch(arrays: Mapping[str, np.ndarray]) -> Corrupted:
     )
 
 
-def build(case: Mapping[str, int], **run: str) -> tuple[config.Experiment, network.Network]:
-    """Our BERT of that configuration."""
-    sizes = {k: case[k] for k in ("layers", "width", "heads", "ffn", "positions", "segments")}
+def build(case: Mapping[str, Any], **run: str) -> tuple[config.Experiment, network.Network]:
+    """Our network of that configuration."""
+    ours = OURS[case["network"]]
+    sizes = {k: case[k] for k in ours.sizes}
     experiment = config.Experiment(
-        model=registry.write("bert", sizes),
-        objectives="mlm + nsp",
+        model=registry.write(ours.model, sizes | ours.settings),
+        objectives=ours.objectives,
         run=config.Run(precision="float32", **run),
     )
     return experiment, network.build(experiment, case["vocab"], wanted=WANTED)
@@ -106,11 +99,13 @@ def assert_close(found, expected, what: str, relative: float = 1e-5) -> None:
     assert worst <= relative, f"{what}: {worst:.2e} of the largest entry"
 
 
-def check(arrays: Mapping[str, np.ndarray], case: Mapping[str, int], **run: str) -> None:
+def check(arrays: Mapping[str, np.ndarray], case: Mapping[str, Any], **run: str) -> None:
     """Every output, the losses and the gradients against the stored ones."""
-    weights = {k[2:]: v for k, v in arrays.items() if k.startswith("w/")}
-    params = jax.tree.map(jnp.asarray, our_params(weights, case["layers"]))
-    batch = jax.tree.map(jnp.asarray, our_batch(arrays))
+    ours = OURS[case["network"]]
+    stored = {k[2:]: v for k, v in arrays.items() if k.startswith("w/")}
+    whole = weights.folded(stored) if case["network"] == "roberta" else stored
+    params = jax.tree.map(jnp.asarray, ours.params(whole, case))
+    batch = jax.tree.map(jnp.asarray, our_batch(arrays, ours.label))
     experiment, net = build(case, **run)
     expected_shapes = jax.eval_shape(net.init, jax.random.key(0), batch)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected_shapes)
@@ -125,7 +120,7 @@ def check(arrays: Mapping[str, np.ndarray], case: Mapping[str, int], **run: str)
     check_outputs(arrays, outputs, batch)
     for name, mean in means.items():
         np.testing.assert_allclose(mean, arrays[f"r/{name}"], rtol=1e-5)
-    check_gradients(arrays, grads, case["layers"])
+    check_gradients(arrays, grads, case)
 
 
 def check_outputs(arrays, outputs, batch) -> None:
@@ -135,17 +130,19 @@ def check_outputs(arrays, outputs, batch) -> None:
     assert_close(outputs.hidden_BTD[valid], arrays["r/hidden"][-1][valid], "top")
     rows = np.broadcast_to(valid[None, :, None], outputs.scores.shape[:4])
     assert_close(outputs.scores[rows], arrays["r/scores"][rows], "scores")
-    assert_close(outputs.pooled_BD, arrays["r/pooled"], "pooled")
     used = np.asarray(batch.weights_BP) > 0
     assert_close(outputs.token_logits_BPV[used], arrays["r/token_logits"][used], "token logits")
-    assert_close(outputs.pair_logits_BC, arrays["r/pair_logits"], "pair logits")
+    assert (outputs.pair_logits_BC is None) == ("r/pair_logits" not in arrays)
+    if outputs.pair_logits_BC is not None:
+        assert_close(outputs.pooled_BD, arrays["r/pooled"], "pooled")
+        assert_close(outputs.pair_logits_BC, arrays["r/pair_logits"], "pair logits")
 
 
-def check_gradients(arrays, grads, layers: int) -> None:
+def check_gradients(arrays, grads, case: Mapping[str, Any]) -> None:
     """The stored gradients, carried over as the weights are; those not stored stay zero."""
     like = {k[2:]: np.full_like(v, np.nan) for k, v in arrays.items() if k.startswith("w/")}
     stored = {k[7:]: v for k, v in arrays.items() if k.startswith("r/grad/")}
-    expected = data.leaves(our_params(like | stored, layers))
+    expected = data.leaves(OURS[case["network"]].params(like | stored, case))
     compared = 0
     for path, found in data.leaves(grads).items():
         there = ~np.isnan(expected[path])

@@ -1,14 +1,18 @@
-"""BERT equals transformers' BertForPreTraining, by stored arrays; see tests/golden/make.py."""
+"""BERT, RoBERTa and ALBERT equal transformers' by stored arrays; see tests/golden/make.py."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 from golden.make import CASES, FOLDER
 from models import parity
 
+SCANS = ("off", "on", "on", "on", "off")
 
-@pytest.mark.parametrize(("name", "scan"), [("bert_3x18", "off"), ("bert_2x20", "on")])
+
+@pytest.mark.parametrize(("name", "scan"), list(zip(CASES, SCANS, strict=True)))
 def test_equals_the_stored_arrays(name, scan):
     """Hidden states of every layer, scores, logits, losses, gradients; unrolled and looped."""
     with np.load(FOLDER / f"{name}.npz") as arrays:
@@ -16,16 +20,46 @@ def test_equals_the_stored_arrays(name, scan):
 
 
 def test_files_are_small():
-    sizes = [path.stat().st_size for path in FOLDER.glob("*.npz")]
-    assert len(sizes) == len(CASES)
-    assert sum(sizes) < 200_000
+    sizes = {path.stem: path.stat().st_size for path in FOLDER.glob("*.npz")}
+    assert sizes.keys() == CASES.keys()
+    assert max(sizes.values()) < 120_000
 
 
-def test_a_wrong_weight_is_seen():
-    """The comparison can fail: one number of one bias, moved by a hundredth."""
-    with np.load(FOLDER / "bert_2x20.npz") as stored:
+@pytest.mark.parametrize(
+    ("name", "weight", "message"),
+    [
+        ("bert_2x20", "bert.encoder.layer.1.output.LayerNorm.bias", "layer 2"),
+        ("roberta_2x18", "roberta.embeddings.token_type_embeddings.weight", "layer 0"),
+        (
+            "albert_5x12_2_groups",
+            "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn_output.bias",
+            "layer 4",
+        ),
+    ],
+)
+def test_a_wrong_weight_is_seen(name, weight, message):
+    """The comparison can fail: one number of one parameter, moved by a hundredth."""
+    with np.load(FOLDER / f"{name}.npz") as stored:
         arrays = dict(stored)
-    name = "w/bert.encoder.layer.1.output.LayerNorm.bias"
-    arrays[name] = arrays[name] + np.eye(20, dtype=np.float32)[3] * 0.01
-    with pytest.raises(AssertionError, match="layer 2"):
-        parity.check(arrays, CASES["bert_2x20"])
+    width = arrays[f"w/{weight}"].shape[-1]
+    arrays[f"w/{weight}"] = arrays[f"w/{weight}"] + np.eye(1, width, 3, dtype=np.float32).reshape(
+        arrays[f"w/{weight}"].shape
+    ) * np.float32(0.01)
+    with pytest.raises(AssertionError, match=message):
+        parity.check(arrays, CASES[name])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"first_position": 1, "positions": 14}, "layer 0"), ({"activation": "gelu_tanh"}, "layer 1")],
+)
+def test_a_wrong_setting_of_roberta_is_seen(monkeypatch, wrong, message):
+    """Positions that begin one row too early, and BERT's GELU."""
+    ours = parity.OURS["roberta"]
+    spoilt = dataclasses.replace(ours, settings={**ours.settings, **wrong})
+    monkeypatch.setitem(parity.OURS, "roberta", spoilt)
+    with (
+        np.load(FOLDER / "roberta_2x18.npz") as arrays,
+        pytest.raises(AssertionError, match=message),
+    ):
+        parity.check(dict(arrays), CASES["roberta_2x18"])
