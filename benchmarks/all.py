@@ -1,9 +1,9 @@
-"""Every benchmark at its short setting, in under six minutes on 2 quiet cores.
+"""Every benchmark at its short setting, in about twelve minutes on 2 quiet cores.
 
     python -m benchmarks.all [FOLDER]
 
-Prints the tables and writes step.json, corruption.json, loader.json and compile.json into FOLDER
-(default: benchmarks/results).
+Prints the tables and writes gemm.json, step.json, corruption.json, loader.json and compile.json
+into FOLDER (default: benchmarks/results).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks import compile as compiling
-from benchmarks import corruption, loader, step
+from benchmarks import corruption, gemm, loader, step
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     given = sys.argv[1:] if argv is None else argv
     folder = Path(given[0]) if given else Path(__file__).parent / "results"
     jobs = {
+        "gemm": (gemm.main, []),
         "loader": (loader.main, []),
         "compile": (compiling.main, []),
         "corruption": (corruption.main, ["--shapes", "mini"]),

@@ -26,6 +26,16 @@ def busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / _JIFFY
 
 
+def memory() -> int:
+    """Bytes that are free to take; half of what there is where the system does not tell."""
+    path = Path("/proc/meminfo")
+    if not path.is_file():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    lines = path.read_text(encoding="ascii").split("\n")
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(values["MemAvailable"].split()[0]) << 10
+
+
 class Meter:
     """Wall time, own CPU time and the share of the machine that others took, of a ``with`` block.
 

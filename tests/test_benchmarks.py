@@ -8,7 +8,7 @@ import json
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import corruption, loader, machine, step, turns
+from benchmarks import corruption, gemm, loader, machine, step, turns
 
 
 def test_clean_turns_count_and_few_of_them_do_not():
@@ -36,6 +36,18 @@ def test_useful_operations_of_a_base_step():
     layers, attention = 6 * 512 * 12 * 12 * 768**2, 12 * 512 * 512 * 12 * 768
     head = 6 * 77 * (768**2 + 768 * 30_522)
     assert step.useful_flops(step.Shape("base", 1, 512)) == layers + attention + head
+
+
+def test_arms_that_do_not_fit_are_left_out_and_named(monkeypatch, capsys):
+    names = ("HF as people run it", "HF malloc", "HF best", "ours float32", "ours")
+    arms = [turns.Arm(name, "ours", {}) for name in names]
+    for gibibytes, left_out in ((64, set()), (29, {"ours float32"}), (22, set(step.BETWEEN))):
+        monkeypatch.setattr(machine, "memory", lambda size=gibibytes: size << 30)
+        kept = step.fitting(arms, step.CPU["base"])
+        assert {arm.name for arm in arms} - {arm.name for arm in kept} == left_out
+        assert [arm for arm in arms if arm in kept] == kept
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in left_out)
 
 
 @pytest.mark.slow
@@ -70,5 +82,6 @@ def test_corruption_loader_and_compilation(tmp_path):
     shares = corruption.main(["--shapes", "toy", "--rounds", "3"])["toy"]
     assert set(shares) >= {"step", "tokens", "whole_words"}
     assert loader.main(["--tokens", "50000", "--megabytes", "0"])["rows"]
+    assert gemm.main(["--times", "1", "--shapes", "1"])["4096x256x1024"]["jax"] > 0
     found = compiling.main(["--shape", "toy", "--scans", "on", "--repeats", "1"])
     assert found["compile"].keys() == {"scan on, cold", "scan on, cached"}

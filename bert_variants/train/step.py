@@ -62,8 +62,8 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Mean]]:
         key = keys.root(seed)
-        rows = corruption(keys.corruption_keys(key, batch, state.step, copies), batch)
-        rows = teach(rows.replace(step=state.step, carry=state.carry))
+        batch = batch.replace(step=state.step, carry=state.carry)
+        rows = teach(corruption(keys.corruption_keys(key, batch, state.step, copies), batch))
         whole = loss_weights(apply, state.params, rows, objectives)
 
         def loss(params: Any, rows: Corrupted, key: Leaf) -> tuple[Leaf, Any]:
