@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from bert_variants import config, keys
 from bert_variants.commands.prepare import describe, prepared
 from bert_variants.plan import summary
-from bert_variants.report import console, page, views
+from bert_variants.report import console, gallery, page, views
 from bert_variants.text.pipeline import Position
 from bert_variants.text.store import Store
 from bert_variants.train import loop, processes, record, setup
@@ -52,6 +52,7 @@ def main(experiment: config.Experiment, options: Options) -> int:
     print(f"{result.message} ({minutes:.1f} minutes)")
     folder = Path(experiment.run.dir)
     record.write_json(folder / "views.json", views.as_json(rows, ready.tokenizer, ready.vocab))
+    record.write_json(folder / gallery.FILE, all_corruptions(ready))
     if result.exit_code == 0:
         print(f"report: {page.write(folder)}")
     return result.exit_code
@@ -77,6 +78,12 @@ def first_rows(ready: setup.Setup, epoch: int = 0) -> Corrupted:
     row_keys = keys.corruption_keys(root, batch, 0, ready.experiment.data.copies)
     made = setup.bind(ready.experiment.corruption, ready.vocab)(row_keys, batch)
     return jax.tree.map(np.asarray, made)
+
+
+def all_corruptions(ready: setup.Setup, epoch: int = 0) -> list[gallery.Picture]:
+    """The first row of an epoch under every registered corruption."""
+    batch, _ = ready.rows.batch(Position(epoch, 0))
+    return gallery.pictures(batch, ready.tokenizer, ready.vocab, seed=ready.experiment.run.seed)
 
 
 def sample(ready: setup.Setup, rows: Corrupted, shown: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from bert_variants.report import curves, provenance, views
+from bert_variants.report import curves, gallery, provenance, views
 from bert_variants.report.markup import bar, escape, grid, section
 from bert_variants.report.run import Judgement, Run, judgements, read
 
@@ -43,6 +43,7 @@ def render(run: Run) -> str:
         _held_out(run),
         _curves(run),
         _optional(_masks, run, "views.json"),
+        _optional(_gallery, run, gallery.FILE),
         _optional(_fill_mask, run, "fill_mask.json"),
         provenance.settings(run),
         provenance.environment(run),
@@ -203,6 +204,17 @@ def _masks(run: Run) -> str:
         parts.append(grid(_realised(views.Statistics(**measured)), "facts small"))
     parts.append(views.html(run.views["rows"]))
     return section("What the model reads", *parts)
+
+
+def _gallery(run: Run) -> str:
+    if not run.gallery:
+        return ""
+    note = (
+        '<p class="note">The same text under every registered corruption, whatever this run was '
+        "trained with. Point at a token to see what happened to it.</p>"
+    )
+    pictures = f"<details><summary>show</summary>{gallery.html(run.gallery)}</details>"
+    return section("All corruptions side by side", note, pictures)
 
 
 def _realised(found: views.Statistics) -> Iterable[tuple[str, str, str]]:

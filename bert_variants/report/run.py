@@ -8,6 +8,7 @@
     metrics.jsonl   an object a line: {"kind": "train", "step": 20, "mlm/loss": 7.2, ...,
                     "timing": {"tokens_per_second": ...}}
     views.json      corrupted rows and rates, see ``views.as_json``
+    gallery.json    the same text under every corruption, see ``gallery.pictures``
     fill_mask.json  [{"text": ..., "guesses": [[{"token": ..., "probability": ...}]]}]
 """
 
@@ -39,7 +40,7 @@ class Run:
         manifest: what the run says of itself; empty if it wrote none.
         starts: each start of the run, oldest first; from the manifest.
         train, held_out: step -> name -> number or None (not finite), from the metrics.
-        views, fill_mask: parts that the run may lack.
+        views, gallery, fill_mask: parts that the run may lack.
         problems: what could not be read, in words.
     """
 
@@ -50,6 +51,7 @@ class Run:
     train: Mapping[int, Mapping[str, float | None]]
     held_out: Mapping[int, Mapping[str, float | None]]
     views: Mapping[str, Any] | None
+    gallery: Sequence[Mapping[str, Any]]
     fill_mask: Sequence[Mapping[str, Any]]
     problems: Sequence[str]
 
@@ -107,6 +109,7 @@ def read(folder: Path) -> Run:
         train=_by_step(line for line in lines if line.get("kind", "train") == "train"),
         held_out=_by_step(line for line in lines if line.get("kind", "train") != "train"),
         views=_json(folder / "views.json", dict, problems),
+        gallery=_json(folder / "gallery.json", list, problems) or [],
         fill_mask=_json(folder / "fill_mask.json", list, problems) or [],
         problems=problems,
     )

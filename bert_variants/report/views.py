@@ -26,9 +26,11 @@ __all__ = [
     "cells",
     "describe",
     "html",
+    "html_rows",
     "printable",
     "statistics",
     "terminal",
+    "terminal_rows",
 ]
 
 # what happened -> (mark below the token, style in a terminal, what the legend says)
@@ -73,6 +75,18 @@ def terminal(
         width: columns; None: the terminal's, or 100.
         colour: None: if standard output is a terminal that shows it.
     """
+    dicts = as_dicts(rows, tokenizer)
+    headed = [(_heading(number, row), row) for number, row in enumerate(dicts, 1)]
+    return terminal_rows(headed, width=width, colour=colour)
+
+
+def terminal_rows(
+    headed: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    width: int | None = None,
+    colour: bool | None = None,
+) -> str:
+    """Rows from ``as_dicts``, each below a heading, with one legend; otherwise as ``terminal``."""
     real = Console()
     if colour is None:
         colour = real.is_terminal and not real.no_color
@@ -86,13 +100,12 @@ def terminal(
         highlight=False,
         legacy_windows=False,
     )
-    dicts = as_dicts(rows, tokenizer)
-    for number, row in enumerate(dicts, 1):
-        out.print(_heading(number, row), style="bold", markup=False, overflow="fold")
+    for heading, row in headed:
+        out.print(heading, style="bold", markup=False, overflow="fold")
         for line in _lines(list(_columns(cells(row))), width - 2):
             out.print(Text("  ") + line, no_wrap=True, overflow="ignore", crop=False)
         out.print()
-    out.print(_legend(dicts))
+    out.print(_legend([row for _, row in headed]))
     return "\n".join(line.rstrip() for line in out.file.getvalue().rstrip("\n").split("\n"))
 
 
@@ -165,9 +178,14 @@ def _legend(rows: Sequence[Mapping[str, Any]]) -> Text:
 
 def html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows from ``as_dicts`` as HTML, for a page that has ``page.css``; everything is escaped."""
-    parts = [_html_legend(rows)]
-    for number, row in enumerate(rows, 1):
-        parts.append(f'<p class="row-head">{html_text.escape(_heading(number, row))}</p>')
+    return html_rows([(_heading(number, row), row) for number, row in enumerate(rows, 1)])
+
+
+def html_rows(headed: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Rows from ``as_dicts``, each below a heading, with one legend; everything is escaped."""
+    parts = [_html_legend([row for _, row in headed])]
+    for heading, row in headed:
+        parts.append(f'<p class="row-head">{html_text.escape(heading)}</p>')
         parts.append(f'<p class="row">{"".join(_html_cells(cells(row)))}</p>')
     return "\n".join(parts)
 

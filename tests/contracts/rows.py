@@ -29,7 +29,7 @@ VOCAB = Vocab(
     counts_V=np.arange(96, dtype=np.int64),
 )
 SMALL = {"layers": 2, "width": 32, "heads": 4, "ffn": 48, "positions": 64}
-SIZES = {"T": 16, "D": 8, "V": VOCAB.size, "N": 2, "L": 2, "C": 2}
+SIZES = {"T": 32, "D": 8, "V": VOCAB.size, "N": 2, "L": 2, "C": 2}
 
 
 def rows(
@@ -101,6 +101,7 @@ def _row(
         "maskable_BT": maskable,
         "words_BT": words,
         "units_BT": units,
+        "unit_kinds_BT": np.where(units < 0, -1, units % 3).astype(np.int8),
     }
 
 
@@ -154,7 +155,7 @@ def corruption_for(needs: tuple[str, ...]) -> str:
     """A registered corruption that gives the fields of Corrupted that ``needs`` names."""
     wanted = {need for need in needs if "." not in need}
     for name in ("tokens", *registry.names("corruption")):
-        if wanted <= set(registry.entry("corruption", name).traits["gives"]):
+        if wanted <= set(registry.lookup("corruption", name).traits["gives"]):
             return name
     raise LookupError(f"no registered corruption gives {sorted(wanted)}")
 
@@ -164,7 +165,10 @@ def corrupted(
 ) -> Corrupted:
     """Corrupted rows, at most 8, with everything that an objective needs, as numpy arrays."""
     batch = rows(seed, 8, SIZES["T"], empty=empty, labels=labels_of(objective))
-    made = corrupt(corruption_for(objective.traits["needs"]), batch)
+    call = corruption_for(objective.traits["needs"])
+    if "rate" in registry.entry("corruption", call).parameters:
+        call = registry.edit(call, rate=0.3)  # so that short rows have something of everything
+    made = corrupt(call, batch)
     made = take(jax.tree.map(np.asarray, made), slice(0, count))
     teacher = [n.removeprefix("teacher.") for n in objective.traits["needs"] if "teacher." in n]
     if teacher:

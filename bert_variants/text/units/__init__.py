@@ -36,7 +36,7 @@ def fingerprint(call: str) -> str:
     """
     found = registry.lookup("units", call)
     digest = hashlib.sha256()
-    patterns = found.traits.get("files", ())
+    patterns = found.traits["files"]
     for pattern in patterns:
         root, names = find(found.argument(pattern))
         for name in names:
