@@ -156,12 +156,15 @@ class Evals:
             different rows are judged on the same ones.
         masks: corruptions whose masks over held-out rows are fixed: the same for every run on the
             same corpus.
+        pll: pseudo-log-likelihood: so many tokens of each row are hidden, one at a time, and
+            predicted from all the others; see train/pll.py. 0: none.
         rows: held-out rows at most.
         batch: rows of an evaluation batch.
     """
 
     example: str = "single()"
     masks: tuple[str, ...] = ("tokens(rate=0.15)", "whole_words(rate=0.15)")
+    pll: int = 0
     rows: int = 512
     batch: int = 64
 
@@ -235,6 +238,7 @@ _AT_LEAST = {
     "run.keep": 1,
     "run.keep_every": 0,
     "run.max_skipped": 0,
+    "evals.pll": 0,
     "evals.rows": 1,
     "evals.batch": 1,
 }
@@ -326,8 +330,9 @@ def check(experiment: Experiment) -> None:
     """Resolve every name and refuse combinations that mean nothing, before anything is compiled.
 
     Objectives declare what they read of the model (``reads``) and of the rows (``needs``);
-    examples declare their ``labels``, corruptions what they add (``gives``), models which outputs
-    they can make (``outputs``).
+    examples declare their ``labels``, corruptions what they add (``gives``) and, where they need
+    it, which field of the config must not be empty (``needs``), models which outputs they can make
+    (``outputs``).
 
     Raises:
         ConfigError: an unknown name or parameter, or an objective whose input nobody provides.
@@ -339,14 +344,17 @@ def check(experiment: Experiment) -> None:
             if path != "evals.masks"
             and (path not in _OPTIONAL_CALLS or get_field(experiment, path))
         }
-        for call in experiment.evals.masks:
-            registry.lookup("corruption", call)
+        masks = [registry.lookup("corruption", call) for call in experiment.evals.masks]
         objectives = [
             registry.lookup("objective", call) for _, call in objective_terms(experiment.objectives)
         ]
     except registry.RegistryError as error:
         raise ConfigError(str(error)) from None
     example, corruption, model = (found[k] for k in ("data.example", "corruption", "model"))
+    for chosen in (corruption, *masks):
+        for field in chosen.traits["needs"]:
+            if not get_field(experiment, field):
+                raise ConfigError(f"corruption '{chosen}' needs {field}, which is empty.")
     given = {f"labels.{name}" for name in example.traits["labels"]}
     given |= set(corruption.traits["gives"])
     for objective in objectives:

@@ -36,6 +36,14 @@ FAMILIES: dict[str, tuple[str, int]] = {
     "schedule": ("bert_variants.train.optim", 2),
 }
 
+# What an entry declares of itself if it does not say otherwise.
+_TRAITS: dict[str, dict[str, Any]] = {
+    "corruption": {"gives": (), "needs": (), "calls": (), "check": None, "budget": "most"},
+    "objective": {"needs": ()},
+    "example": {"labels": ()},
+    "units": {"files": ()},
+}
+
 
 class RegistryError(ValueError):
     """An unknown name or parameter, or a call-string that cannot be read."""
@@ -76,9 +84,28 @@ class Call:
     def name(self) -> str:
         return self.entry.name
 
+    def inner(self) -> tuple[Call, ...]:
+        """The calls of the same family that stand in its arguments (those that ``calls`` names)."""
+        traits = self.entry.traits
+        found = []
+        for name in traits["calls"] if "calls" in traits else ():
+            value = self.argument(name)
+            found += [lookup(self.entry.family, c) for c in _call_strings(self, name, value)]
+        return tuple(found)
+
     @property
     def traits(self) -> Mapping[str, Any]:
-        return self.entry.traits
+        """What the entry declares. One that holds others gives what all of them give, needs what
+        any of them needs, and has the labels that any of them has."""
+        inner = [call.traits for call in self.inner()]
+        whole = dict(self.entry.traits)
+        for name, of_all in (("gives", True), ("needs", False), ("labels", False)):
+            if not inner or name not in whole:
+                continue
+            found = [set(traits[name]) for traits in inner]
+            merged = set.intersection(*found) if of_all else set.union(*found)
+            whole[name] = tuple(sorted(merged.union(whole[name])))
+        return whole
 
     def argument(self, name: str) -> Any:
         """The value of a parameter: as bound, else its default."""
@@ -107,7 +134,7 @@ def register(family: str, name: str | None = None, **traits: Any) -> Callable[[A
                 f"{family} '{key}' is registered twice: by {'.'.join(_origin(old.fn))} and by "
                 f"{'.'.join(_origin(fn))}. Rename one of them."
             )
-        _ENTRIES[family][key] = Entry(family, key, fn, dict(traits))
+        _ENTRIES[family][key] = Entry(family, key, fn, {**_TRAITS.get(family, {}), **traits})
         return fn
 
     return add
@@ -135,7 +162,8 @@ def lookup(family: str, call: str) -> Call:
     Raises:
         RegistryError: a string that cannot be read, an unknown name or parameter (the nearest
             known one is named), a parameter given twice, or a value of another kind than the
-            parameter's default.
+            parameter's default; the same for a call-string among the arguments; or what
+            the entry's own ``check`` refuses.
     """
     name, args, kwargs = parse(call)
     found = entry(family, name)
@@ -162,7 +190,9 @@ def lookup(family: str, call: str) -> Call:
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in bound]
     if missing:
         raise RegistryError(f"{family} '{call}' lacks its argument '{missing[0]}'.")
-    return Call(found, bound)
+    made = Call(found, bound)
+    _check_whole(made)
+    return made
 
 
 def parse(call: str) -> tuple[str, list[Any], dict[str, Any]]:
@@ -255,3 +285,26 @@ def _check_kind(family: str, call: str, key: str, value: Any, default: Any) -> N
             f"{family} '{call}': parameter '{key}' is {value!r}, expected "
             f"{type(default).__name__} (such as {default!r})."
         )
+
+
+def _call_strings(call: Call, name: str, value: Any) -> tuple[str, ...]:
+    """The call-strings that a parameter holds: one, or several."""
+    several = (value,) if isinstance(value, str) else value
+    if not isinstance(several, (list, tuple)) or not several:
+        several = (None,)
+    if not all(isinstance(one, str) for one in several):
+        raise RegistryError(
+            f"parameter '{name}' of '{call.name}' is {value!r}, expected call-strings."
+        )
+    return tuple(several)
+
+
+def _check_whole(call: Call) -> None:
+    """What its arguments name is known too, and they fit one another."""
+    try:
+        call.inner()
+    except RegistryError as error:
+        raise RegistryError(f"in {call.entry.family} '{call.name}': {error}") from None
+    traits = call.entry.traits
+    if "check" in traits and traits["check"] is not None:
+        traits["check"](call)
