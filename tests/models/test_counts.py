@@ -94,3 +94,22 @@ def test_ernie_1():
     """ReLU, 513 positions, 18,000 rows of the table."""
     model = "bert(layers=12, width=768, heads=12, activation='relu', positions=513)"
     assert count(model, 18_000, POOLED) == 99_866_112
+
+
+@pytest.mark.parametrize(
+    ("size", "pooled", "full"),
+    [("base", 109_482_240, 110_107_197), ("large", 335_141_888, 336_227_133)],
+)
+def test_structbert(size, pooled, full):
+    """A head of three classes beside the masked language model; English uncased vocabulary."""
+    experiment = config.get_config("structbert", size=size)
+    assert count(experiment.model, 30_522, POOLED) == pooled
+    assert as_configured(experiment, 30_522) == full
+
+
+def test_ernie():
+    """18,000 rows as in its configuration, of which its vocabulary fills 17,964."""
+    experiment = config.get_config("ernie")
+    assert count(experiment.model, 18_000, POOLED) == 99_866_112
+    assert count(experiment.model, 17_964, POOLED) == 99_838_464
+    assert as_configured(experiment, 18_000) == 100_477_778
