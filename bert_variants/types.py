@@ -68,6 +68,8 @@ class Rows:
         words_BT: int32, index of the word that a token belongs to, counted within the row; -1
             where there is none.
         units_BT: int32, index of the phrase or entity, likewise; -1 where there is none.
+        unit_kinds_BT: int8 or None, which kind of phrase or entity that is, as ``data.units``
+            numbers them; -1 where there is none. None where no units were prepared.
         example_id_B: uint32, identity of the row within its visit (epoch).
         visit_B: uint32, which visit (epoch) this is.
         packs_BT: int32 or None: 1, 2, ... for the sequences packed into one row, 0 at padding.
@@ -88,6 +90,7 @@ class Rows:
     units_BT: Leaf
     example_id_B: Leaf
     visit_B: Leaf
+    unit_kinds_BT: Leaf = None
     packs_BT: Leaf = None
     labels: Mapping[str, Leaf] = dataclasses.field(default_factory=dict)
     extras: Mapping[str, Leaf] = dataclasses.field(default_factory=dict)

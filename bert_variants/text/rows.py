@@ -70,10 +70,10 @@ def assemble(
     np.copyto(tokens, np.repeat(special, pieces.size), where=~is_text)
     starts = np.take(window.word_starts, source, mode="clip") & is_text
     starts[begin[text]] = True
-    if window.units is None:
-        units = np.full(shape, -1, np.int32)
-    else:
-        units = _units(np.take(window.units, source, mode="clip"), is_text, begin[text], shape)
+    units, kinds = np.full(shape, -1, np.int32), None
+    if window.units is not None:
+        code = np.take(window.units, source, mode="clip")
+        units, kinds = _units(code, is_text, begin[text], shape)
     packs = None if pieces.pack is None else np.repeat(pieces.pack, pieces.size).reshape(shape)
     return Batch(
         tokens_BT=tokens.reshape(shape),
@@ -83,6 +83,7 @@ def assemble(
         maskable_BT=is_text.reshape(shape),
         words_BT=_numbered(starts, is_text, shape),
         units_BT=units,
+        unit_kinds_BT=kinds,
         example_id_B=((rows + first_id) & 0xFFFFFFFF).astype(np.uint32),
         visit_B=np.full(len(rows), visit, np.uint32),
         packs_BT=packs,
@@ -102,6 +103,7 @@ def padding(like: Batch, count: int, vocab: Vocab) -> Batch:
         maskable_BT=np.zeros(shape, bool),
         words_BT=np.full(shape, -1, np.int32),
         units_BT=np.full(shape, -1, np.int32),
+        unit_kinds_BT=None if like.unit_kinds_BT is None else np.full(shape, -1, np.int8),
         example_id_B=np.zeros(count, np.uint32),
         visit_B=np.zeros(count, np.uint32),
         packs_BT=None if like.packs_BT is None else zeros,
@@ -164,11 +166,13 @@ def _numbered(starts: np.ndarray, inside: np.ndarray, shape: tuple[int, int]) ->
 
 def _units(
     code: np.ndarray, is_text: np.ndarray, text_begin: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
-    inside = ((code & UNIT_KIND) != 0) & is_text
+) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each token's unit, and of its kind; -1 for none."""
+    kind = np.where(is_text, code & UNIT_KIND, 0).astype(np.int8) - np.int8(1)
+    inside = kind >= 0
     starts = (code >= UNIT_START) & inside
     starts[text_begin] = inside[text_begin]
-    return _numbered(starts, inside, shape)
+    return _numbered(starts, inside, shape), kind.reshape(shape)
 
 
 def _positions(packs: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,10 @@ VOCAB = corpora.VOCAB
 
 def slow(plan, rows, window, length):
     """Every array of a batch, token by token."""
-    names = ("tokens", "segments", "positions", "valid", "maskable", "words", "units", "packs")
+    names = (
+        *("tokens", "segments", "positions", "valid", "maskable", "words", "units"),
+        *("unit_kinds", "packs"),
+    )
     out = {name: [] for name in names}
     for r in rows:
         row = {name: [] for name in names}
@@ -42,7 +45,8 @@ def slow(plan, rows, window, length):
                 if code & 127 and (n == 0 or code & 128):
                     unit += 1
                 row["units"].append(unit if code & 127 else -1)
-        pad = {"words": -1, "units": -1, "valid": False, "maskable": False}
+                row["unit_kinds"].append((code & 127) - 1)
+        pad = {"words": -1, "units": -1, "unit_kinds": -1, "valid": False, "maskable": False}
         while len(row["tokens"]) < length:
             row["positions"].append(len(row["positions"]) - origin)
             for name in names:
@@ -93,6 +97,11 @@ def test_assembly_is_the_slow_reading(case, length, random):
     batch = assemble(plan, np.array(rows), window, VOCAB, length, first_id=7, visit=3)
     expected = slow(plan, rows, window, length)
     packs = expected.pop("packs")
+    if window.units is None:
+        assert batch.unit_kinds_BT is None
+        expected.pop("unit_kinds")
+    else:
+        assert batch.unit_kinds_BT.dtype == np.int8
     for name, values in expected.items():
         assert getattr(batch, f"{name}_BT").tolist() == values, name
     if plan.pack is None:
