@@ -10,6 +10,7 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 # notebook -> assignments that replace those of its cell tagged "parameters"
 TOY = {
+    "masking_gallery": {"ENGLISH": "synthetic(documents=300)", "TOKENS": 24},
     "quickstart": {"STEPS": 20, "SOURCE": "synthetic(documents=400)"},
 }
 
@@ -28,7 +29,7 @@ def cells(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def test_there_are_notebooks():
-    assert {"quickstart"} <= {p.stem for p in NOTEBOOKS}
+    assert {"masking_gallery", "quickstart"} <= {p.stem for p in NOTEBOOKS}
     assert {p.stem for p in NOTEBOOKS} == {p.stem for p in NOTEBOOKS[0].parent.glob("*.py")}, (
         "each notebook is a pair"
     )
