@@ -7,7 +7,7 @@ Run on a laptop:    bert-variants train configs/bert_wwm.py --size tiny
 in Chinese:         bert-variants train configs/bert_wwm.py --size tiny --recipe wwm \\
                         --data.source 'text("wiki_zh/*.txt")'
 Run as published:   bert-variants train configs/bert_wwm.py --size base --recipe wwm \\
-                        --vocab vocab.txt --data.source 'text("wiki_zh/*.txt")'
+                        --vocab_file vocab.txt --data.source 'text("wiki_zh/*.txt")'
 and then the same with --phase 2 --run.init_from runs/wwm-base-1
 
 Chinese words are those of a segmenter and stand beside the tokens, which stay single characters:
@@ -62,7 +62,7 @@ Recipe = Literal["english", "wwm", "wwm-ext", "roberta-wwm-ext"]
 
 
 def get_config(
-    size: Size = "base", recipe: Recipe = "english", phase: int = 1, vocab: str = ""
+    size: Size = "base", recipe: Recipe = "english", phase: int = 1, vocab_file: str = ""
 ) -> Experiment:
     """Whole-word masking.
 
@@ -70,7 +70,7 @@ def get_config(
         size: of the model.
         recipe: see above; all but ``english`` are Chinese.
         phase: which phase of the recipe, from 1.
-        vocab: the file of the Chinese vocabulary to load, such as Google's of 21,128 tokens; empty:
+        vocab_file: the Chinese vocabulary to load, such as Google's of 21,128 tokens; empty:
             one is trained.
 
     Raises:
@@ -90,7 +90,7 @@ def get_config(
     )
     if recipe == "english":
         return english
-    variant = _chinese(english, recipe, f"{recipe}-{size}-{phase}", vocab)
+    variant = _chinese(english, recipe, f"{recipe}-{size}-{phase}", vocab_file)
     if size == "tiny":
         return variant
     length, steps, batch, microbatches = phases[phase - 1]
@@ -102,7 +102,7 @@ def get_config(
     )
 
 
-def _chinese(parent: Experiment, recipe: Recipe, name: str, vocab: str) -> Experiment:
+def _chinese(parent: Experiment, recipe: Recipe, name: str, vocab_file: str) -> Experiment:
     """What all sizes of a Chinese recipe have in common."""
     roberta = recipe == "roberta-wwm-ext"
     return dataclasses.replace(
@@ -110,7 +110,7 @@ def _chinese(parent: Experiment, recipe: Recipe, name: str, vocab: str) -> Exper
         name=name,
         data=dataclasses.replace(
             parent.data,
-            tokenizer=f"wordpiece(file={vocab!r})" if vocab else "wordpiece(size=21128)",
+            tokenizer=f"wordpiece(file={vocab_file!r})" if vocab_file else "wordpiece(size=21128)",
             units="chinese_words()",
             example="full_sentences()" if roberta else parent.data.example,
         ),

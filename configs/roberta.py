@@ -83,5 +83,5 @@ def get_config(
         variant,
         data=dataclasses.replace(variant.data, tokenizer="byte_bpe(size=50265)", length=512),
         optim=dataclasses.replace(variant.optim, lr=lr, warmup=warmup),
-        run=dataclasses.replace(variant.run, steps=500_000, batch=8192, microbatches=16),
+        run=dataclasses.replace(variant.run, steps=500_000, batch=8192, microbatches=32),
     )

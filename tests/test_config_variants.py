@@ -137,7 +137,7 @@ def test_wwm_runs_have_folders_of_their_own():
 
 
 def test_wwm_vocabulary():
-    file = config.get_config("bert_wwm", recipe="wwm", vocab="zh/vocab.txt")
+    file = config.get_config("bert_wwm", recipe="wwm", vocab_file="zh/vocab.txt")
     assert file.data.tokenizer == "wordpiece(file='zh/vocab.txt')"
     assert config.get_config("bert_wwm", recipe="wwm").data.tokenizer == "wordpiece(size=21128)"
 

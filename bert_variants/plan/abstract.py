@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bert_variants import config, keys, registry
 from bert_variants.models import network
@@ -140,5 +141,14 @@ def vocabulary(experiment: config.Experiment) -> int:
 
 
 def _bound(experiment: config.Experiment, vocab_size: int) -> Any:
-    vocab = Vocab(vocab_size, pad=0, unk=1, cls=2, sep=3, mask=4, specials=(0, 1, 2, 3, 4))
+    vocab = Vocab(
+        vocab_size,
+        pad=0,
+        unk=1,
+        cls=2,
+        sep=3,
+        mask=4,
+        specials=(0, 1, 2, 3, 4),
+        counts_V=np.ones(vocab_size, np.int64),  # some corruptions draw by them; any will do
+    )
     return setup.bind(experiment.corruption, vocab)

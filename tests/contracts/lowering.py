@@ -18,7 +18,7 @@ from bert_variants.train.state import TrainState
 from bert_variants.types import Vocab
 
 # of published size and odd, as BERT's
-VOCAB = dataclasses.replace(data.VOCAB, size=30_522, counts_V=None)
+VOCAB = dataclasses.replace(data.VOCAB, size=30_522, counts_V=np.ones(30_522, np.int64))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,11 +115,15 @@ def test_a_layer_is_compiled_once(mode):
     assert products(5) == products(9) > 0
 
 
-def test_a_shared_layer_is_kept_once():
-    """The backward pass keeps no copy of the parameters for each layer."""
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "bfloat16_dots"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_shared_layer_is_kept_once(precision, groups):
+    """The backward pass keeps no copy of the parameters for each layer, in no format."""
 
     def kept(layers: int, shape: tuple[int, ...]) -> int:
-        net = battery.build("albert", layers=layers, width=48, ffn=80)
+        net = battery.build(
+            "albert", layers=layers, width=48, ffn=80, groups=groups, precision=precision
+        )
         shapes = jax.eval_shape(net.init, keys.root(0), battery.batch())
         saved = jax.eval_shape(
             lambda params: jax.vjp(lambda p: battery.scalar(net)(p, battery.batch()), params)[1],
