@@ -49,11 +49,16 @@ def pictures(
     made = []
     for call in [*calls] or [f"{name}()" for name in registry.names("corruption")]:
         bound = registry.lookup("corruption", call)
-        said = {"call": call, "says": (inspect.getdoc(bound.entry.fn) or "").split("\n")[0]}
+        says = (inspect.getdoc(bound.entry.fn) or "").split("\n")[0].replace("``", "")
+        said = {"call": call, "says": says}
         if "data.units" in bound.traits["needs"] and not (row.units_BT >= 0).any():
             made.append({**said, "row": None, "refused": "no units in this row: set data.units"})
             continue
-        found = _corrupted(bound, row_keys, row, vocab)
+        try:
+            found = _corrupted(bound, row_keys, row, vocab)
+        except ValueError as error:  # its own words on why it does not go with this text
+            made.append({**said, "row": None, "refused": str(error)})
+            continue
         made.append({**said, "row": views.as_dicts(found, tokenizer)[0], "refused": ""})
     return made
 
@@ -96,4 +101,3 @@ def standalone(found: Sequence[Picture], title: str = "") -> str:
 def _heading(one: Picture) -> str:
     predicted, valid = len(one["row"]["positions"]), sum(one["row"]["valid"])
     return f"{one['call']}  {one['says']}  ({predicted} of {valid})"
-
