@@ -1,1 +1,17 @@
-"""Row builders, one a file: documents to plans of rows. Dropping a file here registers it."""
+"""Row builders, one a file: documents to plans of rows. Dropping a file here registers it.
+
+=============== ======================================================= ======================
+example         rows                                                    labels
+=============== ======================================================= ======================
+single          one segment of a document                               none
+doc_sentences   the same, under RoBERTa's name                          none
+full_sentences  full rows, across documents                             none
+nsp_pairs       BERT's pairs                                            next_sentence: 1 random
+segment_pairs   the same with RoBERTa's two separators                  next_sentence: 1 random
+sentence_pairs  two single sentences                                    next_sentence: 1 random
+sop_pairs       ALBERT's two parts in order or swapped                  swapped: 1 swapped
+three_way_pairs StructBERT's next, previous or random                   sentence_order: 0, 1, 2
+dialogue        ERNIE's three turns, segments say who speaks            real: 0 fake, 1 real
+by_part         each part of a mix by one of these, drawn by weight     of all of them, else -1
+=============== ======================================================= ======================
+"""
