@@ -43,13 +43,13 @@ def ramp(
     start: float = 0.3,
     end: float = 0.15,
     steps: int = 100_000,
-    levels: int = 16,
+    levels: int = 7,
 ) -> Corrupted:
     """``part`` with a rate that goes from ``start`` to ``end`` over ``steps`` steps, then stays.
 
     A rate decides shapes and tables, so it moves on a grid: the nearest of ``levels`` equally
     spaced rates, ends included, and so never further from the straight line than half a distance
-    (0.005 here). P is that of the largest rate; the program holds the corruption ``levels`` times.
+    (0.0125 here). P is that of the largest rate; the program holds the corruption ``levels`` times.
     Evaluation uses ``end``. A worked schedule, ``start=0.3, end=0.1, steps=100, levels=3``::
 
         step   0 .. 24   25 .. 74   75 ..

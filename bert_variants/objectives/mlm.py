@@ -13,6 +13,9 @@ def mlm(outputs: Outputs, batch: Corrupted) -> Terms:
 
     The mean is over all predicted tokens of the global batch, not over sequences
     (google-research/bert:run_pretraining.py, there per replica and with 1e-5 in the denominator).
+
+    Every predicted position counts, so with a corruption that also moves tokens (``moved_BT``) the
+    moved ones do too. ``word_order`` is the same mean and reports the two apart: take one of them.
     """
     nats_BP = losses.cross_entropy(outputs.token_logits_BPV, batch.targets_BP)
     right_BP = losses.correct(outputs.token_logits_BPV, batch.targets_BP)

@@ -38,7 +38,7 @@ def test_the_realised_rate_follows_the_line(start, end, step):
     batch = data.rows(0, 64, 128, full=True)
     along = 1.0 if step is None else min(step / 1000, 1.0)
     line = start + (end - start) * along
-    half_a_level = abs(end - start) / 15 / 2
+    half_a_level = abs(end - start) / 6 / 2
     half_a_token = 0.5 / 128
     assert abs(share(call, batch, step) - line) <= half_a_level + half_a_token + 1e-6
 
