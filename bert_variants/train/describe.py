@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 
 from bert_variants import config
-from bert_variants.train import record, resume
+from bert_variants.train import fixed, record, resume
 from bert_variants.train.begin import Beginning
 from bert_variants.train.setup import Setup
 
@@ -28,6 +28,7 @@ def write(setup: Setup, start: Beginning) -> None:
         record.write_bytes(folder / "tokenizer" / name, data)
     path = folder / "manifest.json"
     earlier = _starts(path)
+    probes = fixed.digest(setup.experiment, setup.store)
     now = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": start.step,
@@ -41,8 +42,13 @@ def write(setup: Setup, start: Beginning) -> None:
         "parameters": sum(math.prod(p.shape) for p in jax.tree.leaves(setup.abstract_state.params)),
         "versions": resume.versions(),
         "revision": _revision(),
+        "probes": probes,
     }
-    fingerprints = {"store": setup.store.fingerprint, "tokenizer": setup.tokenizer.fingerprint}
+    fingerprints = {
+        "store": setup.store.fingerprint,
+        "tokenizer": setup.tokenizer.fingerprint,
+        "probes": probes,
+    }
     record.write_json(path, {"fingerprints": fingerprints, "starts": [*earlier, now]})
 
 

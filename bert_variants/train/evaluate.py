@@ -20,8 +20,6 @@ from bert_variants.ops import losses
 from bert_variants.train.step import Weighted
 from bert_variants.types import Corrupted, Mean, Outputs, Terms, Vocab
 
-PROBE_SEED = 0  # of rows and masks of the probes; never the run's
-
 Metrics = Mapping[str, Mean]
 
 

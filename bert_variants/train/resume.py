@@ -38,6 +38,7 @@ HARMLESS = frozenset(
         "run.allow_change",
         "evals.example",
         "evals.masks",
+        "evals.pll",
         "evals.rows",
         "evals.batch",
     }

@@ -16,7 +16,7 @@ from bert_variants.models import network
 from bert_variants.text.pipeline import Pipeline
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.train import evaluate, optim, sharding, step
+from bert_variants.train import evaluate, fixed, optim, sharding, step
 from bert_variants.train.state import TrainState
 from bert_variants.types import Batch, Corrupted, Leaf, Mean, Vocab
 
@@ -152,36 +152,28 @@ def make_probes(
     objectives: tuple[step.Weighted, ...],
     mesh: Mesh,
 ) -> tuple[evaluate.Probe, ...]:
-    """The run's own objectives on its own rows, then each fixed mask set on common rows."""
-    vocab = store.vocab
-
-    def batches(example: str) -> Callable[[], Iterator[Batch]]:
-        rows = Pipeline(
-            store,
-            "held_out",
-            example=example,
-            length=experiment.data.length,
-            batch=experiment.evals.batch,
-            seed=evaluate.PROBE_SEED,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        return lambda: (sharding.put_batch(b, mesh) for b in rows.fixed(experiment.evals.rows))
+    """The run's own objectives on its own rows, then each fixed probe on common rows."""
+    vocab, evals = store.vocab, experiment.evals
 
     def probe(
-        name: str, corruption: str, example: str, judged: tuple[step.Weighted, ...]
+        name: str, corruption: fixed.Bound, example: str, judged: tuple[step.Weighted, ...]
     ) -> evaluate.Probe:
-        a_step = step.make_eval_step(
-            net.apply, bind(corruption, vocab), judged, seed=evaluate.PROBE_SEED
-        )
-        return evaluate.Probe(name, on_mesh(mesh, jax.jit(a_step)), batches(example))
+        a_step = step.make_eval_step(net.apply, corruption, judged, seed=fixed.SEED)
+        rows = fixed.rows_of(experiment, store, example, jax.process_index(), jax.process_count())
 
-    found = [probe("held_out", experiment.corruption, experiment.data.example, objectives)]
+        def batches() -> Iterator[Batch]:
+            return (sharding.put_batch(b, mesh) for b in fixed.batches(evals, name, rows))
+
+        return evaluate.Probe(name, on_mesh(mesh, jax.jit(a_step)), batches)
+
+    own = bind(experiment.corruption, vocab)
+    found = [probe("held_out", own, experiment.data.example, objectives)]
     if "token_logits_BPV" in dict(config.wanted_outputs(experiment)):
         mlm = step.Weighted("mlm", 1.0, registry.lookup("objective", "mlm"))
         judged = (mlm, evaluate.unigram(vocab))
         found += [
-            probe(mask, mask, experiment.evals.example, judged) for mask in experiment.evals.masks
+            probe(name, corruption, evals.example, judged)
+            for name, corruption in fixed.corruptions(evals, vocab).items()
         ]
     return tuple(found)
 
