@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from typing import Any
 
 from bert_variants.report.cells import printable
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
 def escape(value: Any) -> str:
@@ -51,3 +54,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], kinds: Sequence[st
         lines.append(f"<tr{kind}>{cells}</tr>")
     top = f"<thead><tr>{heads}</tr></thead>" if head else ""
     return f'<div class="scroll"><table>{top}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def document(title: str, body: str) -> str:
+    """A whole page: head, style and policy around ``body``, which is HTML already.
+
+    The policy forbids the page to load or run anything.
+    """
+    style = resources.files("bert_variants.report").joinpath("page.css").read_text("utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )

@@ -12,7 +12,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bert_variants.report.cells import printable
@@ -21,8 +21,8 @@ from bert_variants.report.run import Points
 MOST_POINTS = 2000
 SERIES = 6  # colours that the page has for curves
 # what matplotlib writes -> what stands in the page; any colours that it does not use by itself
-_INK, _LINE = "#010203", "#010204"
-_COLOURS = {_INK: "var(--ink)", _LINE: "var(--line)"} | {
+INK, LINE = "#010203", "#010204"
+_COLOURS = {INK: "var(--ink)", LINE: "var(--line)"} | {
     f"#01030{i}": f"var(--s{i})" for i in range(SERIES)
 }
 
@@ -38,6 +38,7 @@ class Curve:
         dashed: for what was not trained on, or is a baseline.
         marked: dots where values were measured, for the few ones of evaluations.
         faint: for what lies behind a smoothed curve.
+        band: (step, lowest, highest) around the points, drawn behind them.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Curve:
     dashed: bool = False
     marked: bool = False
     faint: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 def plot(
@@ -75,6 +77,29 @@ def plot(
     curves = [dataclasses.replace(c, points=thinned(c.points)) for c in curves if c.points]
     if not curves:
         return ""
+
+    def draw(axes: Any) -> None:
+        _draw(axes, curves, levels)
+        _dress(axes, unit, curves, log=log, from_zero=from_zero)
+
+    return drawn(name, draw, title=title)
+
+
+def drawn(
+    name: str,
+    draw: Callable[[Any], None],
+    *,
+    title: str,
+    size: tuple[float, float] = (6.2, 3.1),
+) -> str:
+    """An SVG element with what ``draw`` puts on a pair of matplotlib's axes.
+
+    Args:
+        name: unique on the page; prefixes the ids inside.
+        draw: given the axes; colours are ``INK``, ``LINE`` and ``colour_of(i)``.
+        title: says what is shown, also to screen readers.
+        size: width and height in inches.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -84,23 +109,30 @@ def plot(
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # the page's font draws the text; matplotlib's own only measures it
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(6.2, 3.1), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        _draw(axes, curves, levels)
-        _dress(axes, unit, curves, log=log, from_zero=from_zero)
+        draw(figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _inline(buffer.getvalue(), name, title)
 
 
+def colour_of(number: int) -> str:
+    """What a curve's colour is called while it is drawn; the page has six."""
+    return f"#01030{number % SERIES}"
+
+
 def _draw(axes: Any, curves: Sequence[Curve], levels: Sequence[tuple[str, float, int]]) -> None:
     for curve in curves:
+        if curve.band:
+            steps, low, high = zip(*curve.band, strict=True)
+            shade = {"color": colour_of(curve.colour), "alpha": 0.16, "linewidth": 0}
+            axes.fill_between(steps, low, high, **shade)
         x, y = zip(*curve.points, strict=True)
         axes.plot(
             x,
             y,
-            color=f"#01030{curve.colour}",
+            color=colour_of(curve.colour),
             label="_nolegend_" if curve.faint else printable(curve.label),
             linewidth=0.8 if curve.faint else 1.6,
             alpha=0.35 if curve.faint else 1.0,
@@ -111,7 +143,7 @@ def _draw(axes: Any, curves: Sequence[Curve], levels: Sequence[tuple[str, float,
     last = max(step for curve in curves for step, _ in curve.points)
     for label, value, colour in levels:
         line = {"linewidth": 1.3, "linestyle": ":", "label": printable(label)}
-        axes.plot([0, last], [value, value], color=f"#01030{colour}", **line)
+        axes.plot([0, last], [value, value], color=colour_of(colour), **line)
     axes.margins(x=0.02, y=0.08)
 
 
@@ -130,16 +162,16 @@ def _dress(axes: Any, unit: str, curves: Sequence[Curve], *, log: bool, from_zer
     axes.xaxis.set_major_formatter(thousands)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(left=0)
-    axes.set_xlabel("step", color=_INK)
-    axes.set_ylabel(unit, color=_INK)
-    axes.grid(True, color=_LINE, linewidth=0.6)
+    axes.set_xlabel("step", color=INK)
+    axes.set_ylabel(unit, color=INK)
+    axes.grid(True, color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=0, which="both")
+    axes.tick_params(colors=INK, length=0, which="both")
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_LINE)
+        spine.set_color(LINE)
     if len(axes.get_legend_handles_labels()[0]) > 1:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9)
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
