@@ -212,6 +212,24 @@ def test_mlm_is_a_mean_over_tokens_not_rows():
     np.testing.assert_allclose(terms.loss.value(), 3 * np.log(3) / 4, rtol=1e-5)
 
 
+def test_span_boundary_by_hand():
+    """Logits (0, 1, 2): not counted are a token without a boundary and a span's sixteenth."""
+    logits = np.broadcast_to(np.arange(3, dtype=np.float32), (2, 3, 3))
+    terms = registry.lookup("objective", "span_boundary")(
+        *by_hand(
+            Outputs(span_logits_BPV=logits),
+            targets_BP=np.array([[0, 1, 2], [2, 2, 0]], np.int32),
+            left_BP=np.array([[3, 3, -1], [3, 3, -1]], np.int32),
+            right_BP=np.array([[6, 6, -1], [9, 9, -1]], np.int32),
+            offset_BP=np.array([[0, 1, 0], [14, 15, 0]], np.int32),
+        )
+    )
+    # targets 0 and 1 of the first row, and 2 as the fifteenth of the second one's span
+    np.testing.assert_allclose(terms.loss.total, 3 * 2.4076059 - (0 + 1 + 2), rtol=1e-5)
+    assert float(terms.loss.weight) == 3
+    assert float(terms.metrics["accuracy"].total) == 1
+
+
 def test_nsp_by_hand():
     """Label 0 with logits (2, 0), label 1 with (1, 1): log(1 + e^-2) and log 2."""
     outputs = Outputs(pair_logits_BC=np.array([[2, 0], [1, 1]], np.float32))
@@ -220,3 +238,91 @@ def test_nsp_by_hand():
     np.testing.assert_allclose(terms.loss.total, 0.1269280 + 0.6931472, rtol=1e-5)
     assert float(terms.loss.weight) == 2
     assert float(terms.metrics["accuracy"].total) == 1
+
+
+def row_labels(name: str, logits, label: str, values) -> Terms:
+    """An objective over labels of rows; the batch is padded by nothing."""
+    outputs = Outputs(pair_logits_BC=np.asarray(logits, np.float32))
+    batch = data.corrupted(registry.lookup("objective", name), count=len(values))
+    return registry.lookup("objective", name)(
+        outputs, batch.replace(labels={label: np.asarray(values, np.int32)})
+    )
+
+
+def test_sop_by_hand():
+    """Swapped (1) with logits (2, 0), in order (0) with (1, 1): 2 + log(1 + e^-2), log 2."""
+    terms = row_labels("sop", [[2, 0], [1, 1]], "swapped", [1, 0])
+    np.testing.assert_allclose(terms.loss.total, 2.1269280 + 0.6931472, rtol=1e-5)
+    assert float(terms.loss.weight) == 2
+    assert float(terms.metrics["accuracy"].total) == 1
+
+
+def test_sentence_structure_by_hand():
+    """Logits (0, 1, 2) for the classes 2, 1 and 0: log(1 + e + e^2) less 2, 1 and 0."""
+    terms = row_labels("sentence_structure", [[0, 1, 2]] * 3, "sentence_order", [2, 1, 0])
+    np.testing.assert_allclose(terms.loss.total, 3 * 2.4076059 - 3, rtol=1e-5)
+    assert float(terms.metrics["accuracy"].total) == 1
+    blank = row_labels("sentence_structure", [[0, 0, 0]], "sentence_order", [1])
+    np.testing.assert_allclose(blank.loss.value(), np.log(3), rtol=1e-5)
+
+
+def test_real_fake_by_hand():
+    """Class 0 of the head is real, which is label 1: logits (2, 0) are right for label 1."""
+    terms = row_labels("real_fake", [[2, 0], [2, 0]], "real", [1, 0])
+    np.testing.assert_allclose(terms.loss.total, 0.1269280 + 2.1269280, rtol=1e-5)
+    assert float(terms.metrics["accuracy"].total) == 1
+
+
+OVER_ROWS = [
+    name
+    for name in NAMES
+    if set(registry.entry("objective", name).traits["reads"]) == {"pair_logits_BC"}
+    and any(n.startswith("labels.") for n in registry.entry("objective", name).traits["needs"])
+]
+
+
+@pytest.mark.parametrize("name", OVER_ROWS)
+def test_a_label_below_zero_leaves_the_row_out(name):
+    """Rows of another kind, in a run of several: as if they were not there, whatever the logits."""
+    objective, outputs, batch = case(name, seed=7, count=6)
+    (label,) = batch.labels
+    values = batch.labels[label].copy()
+    values[[1, 4]] = -1
+    logits = outputs.pair_logits_BC.copy()
+    logits[[1, 4]] = np.nan
+    some, spoilt = batch.replace(labels={label: values}), Outputs(pair_logits_BC=logits)
+    there = np.array([0, 2, 3, 5])
+    assert_terms_near(
+        objective(spoilt, some), objective(data.take(outputs, there), data.take(batch, there))
+    )
+    assert float(objective(spoilt, some).loss.weight) == 4
+    assert finite(gradient(objective, spoilt, some))
+    none = objective(spoilt, batch.replace(labels={label: np.full(6, -1, np.int32)}))
+    assert all(leaf == 0 for leaf in jax.tree.leaves(none))
+
+
+def test_word_order_by_hand():
+    """One mean over masked and moved alike: of five tokens two were moved; metrics tell them apart.
+
+    Logits (0, 1, 2) everywhere; the moved ones are the second of the first row (target 1, wrong)
+    and the first of the second row (target 2, right).
+    """
+    logits = np.broadcast_to(np.arange(3, dtype=np.float32), (2, 3, 3))
+    moved = np.zeros((2, 16), bool)
+    moved[0, 1] = moved[1, 0] = True
+    batch = by_hand(Outputs(token_logits_BPV=logits), moved_BT=moved)
+    terms = registry.lookup("objective", "word_order")(*batch)
+    mlm = registry.lookup("objective", "mlm")(*batch)
+    np.testing.assert_allclose(terms.loss.total, mlm.loss.total, rtol=1e-6)
+    np.testing.assert_allclose(terms.loss.value(), 1.0076059, rtol=1e-5)
+    log_sum = np.log(1 + np.e + np.e**2)
+    expected = {
+        "masked_nats": (log_sum + 2 * (log_sum - 2), 3),
+        "masked_accuracy": (2, 3),
+        "moved_nats": ((log_sum - 1) + (log_sum - 2), 2),
+        "moved_accuracy": (1, 2),
+    }
+    assert set(terms.metrics) == set(expected)
+    for name, (total, weight) in expected.items():
+        np.testing.assert_allclose(terms.metrics[name].total, total, rtol=1e-5, err_msg=name)
+        assert float(terms.metrics[name].weight) == weight, name
