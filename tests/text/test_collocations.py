@@ -19,6 +19,8 @@ from bert_variants.text import collocations as module
 from bert_variants.text import ngrams
 from bert_variants.text.collocations import collocations, write_lexicon
 from bert_variants.text.encoding import PrepareError
+from bert_variants.text.pipeline import Pipeline
+from bert_variants.text.prepare import prepare
 
 LETTERS = "bcdfghjklmnpqrstvwxz"
 WORDS = ["".join(pair) + "o" for pair in itertools.product(LETTERS, LETTERS[:10])]
@@ -263,3 +265,29 @@ def test_the_command(corpus, tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
     assert cli.main([*argv, "--out", str(out), "--minimum", "100000"]) == 3
     assert "has no collocation" in capsys.readouterr().err
+
+
+def test_kinds_reach_the_rows(corpus, tmp_path):
+    """From the list over the store to the batches, also where rows fill a batch up."""
+    path = tmp_path / "pmi.tsv"
+    path.write_text("new york city\tpmi3\nnew york\tpmi2\n", encoding="utf-8")
+    units = registry.write("lexicon", {"file": str(path), "ignore_case": True})
+    documents = [f"He saw New York by {w}. Then new york city met {w}." for w in WORDS[:70]]
+    store = prepare(corpus(documents, units=units))
+    rows = Pipeline(store, "train", example="nsp_pairs()", length=48, batch=8, seed=0)
+    found, whole = Counter(), ["newyork", "newyorkcity"]
+    tokens = store.tokenizer.tokens
+    for batch in rows.fixed(10**6):
+        assert batch.unit_kinds_BT.dtype == np.int8
+        np.testing.assert_array_equal(batch.unit_kinds_BT >= 0, batch.units_BT >= 0)
+        for row, numbers in enumerate(batch.units_BT):
+            for number in range(numbers.max() + 1):
+                inside = numbers == number
+                (kind,) = set(batch.unit_kinds_BT[row][inside].tolist())
+                pieces = [tokens[t] for t in batch.tokens_BT[row][inside]]
+                text = "".join(piece.removeprefix("##") for piece in pieces)
+                assert text in whole[kind], "no more than the border of a row may be missing"
+                found[kind, text == whole[kind]] += 1
+    assert not batch.valid_BT[-1].any()
+    assert found[0, True] > 60
+    assert found[1, True] > 60
