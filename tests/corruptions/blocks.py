@@ -52,14 +52,17 @@ def block(count: int, words: list[int], *, padding: int = 0, seed: int = 0) -> B
 
 def corrupt(call: str, batch: Batch, *, seed: int = 0, vocab: Vocab = VOCAB) -> Corrupted:
     """The corruption as the step applies it, as numpy arrays."""
-    made = _compiled(call, vocab)(jax.random.key(seed), batch)
+    large = batch.tokens_BT.size > 500_000
+    made = _compiled(call, vocab, large)(jax.random.key(seed), batch)
     return jax.tree.map(np.asarray, made)
 
 
 @functools.cache
-def _compiled(call: str, vocab: Vocab) -> Any:
+def _compiled(call: str, vocab: Vocab, large: bool) -> Any:
+    """Compiled well where there is much to do, else quickly."""
     bound = registry.lookup("corruption", call)
-    return jax.jit(lambda key, batch: bound(keys.corruption_keys(key, batch, 0, 0), batch, vocab))
+    jit = jax.jit if large else data.quickly
+    return jit(lambda key, batch: bound(keys.corruption_keys(key, batch, 0, 0), batch, vocab))
 
 
 def chosen(found: Corrupted) -> np.ndarray:

@@ -181,8 +181,8 @@ def test_the_budget_is_exact_on_every_row(length):
 
 
 def test_boundaries():
-    blocks.check_boundaries(blocks.corrupt("spans()", blocks.text_rows(0, 1000, 64)))
-    blocks.check_boundaries(blocks.corrupt("spans(rate=0.5)", blocks.text_rows(1, 500, 33)))
+    blocks.check_boundaries(blocks.corrupt("spans()", blocks.text_rows(0, 300, 64)))
+    blocks.check_boundaries(blocks.corrupt("spans(rate=0.5)", blocks.text_rows(1, 200, 33)))
 
 
 def test_spans_stay_within_their_run():

@@ -42,7 +42,7 @@ def check_all_or_nothing(batch, found):
 
 
 def test_all_or_nothing():
-    batch = blocks.text_rows(3, 1500, 64)
+    batch = blocks.text_rows(3, 500, 64)
     chosen = check_all_or_nothing(batch, blocks.corrupt("whole_units()", batch))
     in_unit = batch.units_BT >= 0
     assert chosen[in_unit].mean() > 0.05
@@ -70,7 +70,7 @@ def test_without_units_they_are_words():
 
 
 def test_whole_words_give_boundaries():
-    blocks.check_boundaries(blocks.corrupt("whole_words()", blocks.text_rows(0, 500, 64)))
+    blocks.check_boundaries(blocks.corrupt("whole_words()", blocks.text_rows(0, 300, 64)))
 
 
 def test_needs_units_in_the_config():
