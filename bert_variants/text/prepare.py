@@ -211,7 +211,8 @@ def _encode_all(
     todo = [jobs[n] for n in left]
     done = _Progress(todo, sum(jobs[n].size for n in records), report).done
     calls = [("source", data.source), ("source", data.held_out_source), ("units", data.units)]
-    entries = [registry.lookup(f, c).entry for f, c in calls if c]
+    found = [registry.lookup(f, c) for f, c in calls if c]
+    entries = [c.entry for call in found for c in (call, *call.inner())]
     entries.append(registry.entry("tokenizer", tokenizer.kind))
     modules = sorted({entry.fn.__module__ for entry in entries})
     workers = min(data.workers or len(os.sched_getaffinity(0)), len(left))

@@ -195,3 +195,19 @@ def test_damage_to_a_column_is_met_with_its_name(store, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"train-00000\.roles is cut off"):
         Store.open(copy)
+
+
+def test_worker_processes_import_what_the_parts_need(tmp_path, monkeypatch):
+    """A part may be registered outside the package, and other processes would not know it."""
+    tasks = []
+
+    def refuse(task, *rest):
+        tasks.append(task)
+        raise InterruptedError
+
+    monkeypatch.setattr("bert_variants.text.prepare.run_jobs", refuse)
+    monkeypatch.setattr("bert_variants.text.prepare.JOB_BYTES", 1500)
+    with pytest.raises(InterruptedError):
+        prepare(corpora.settings(tmp_path / "data", folder_of(tmp_path), workers=2))
+    wanted = {f"bert_variants.text.sources.{name}" for name in ("mix", "text", "dialogues")}
+    assert wanted <= set(tasks[0]["modules"])
