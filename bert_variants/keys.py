@@ -15,9 +15,13 @@ import numpy as np
 from bert_variants.types import Batch
 
 
-def root(seed: int) -> jax.Array:
-    """The typed key that everything random on the device comes from."""
-    return jax.random.key(seed)
+def root(seed: int | Any) -> jax.Array:
+    """The typed key that everything random on the device comes from.
+
+    Args:
+        seed: a number; or that key itself, where a program is given it as an argument.
+    """
+    return jax.random.key(seed) if isinstance(seed, int) else seed
 
 
 def name_number(name: str) -> int:

@@ -92,3 +92,11 @@ def test_host_rng_is_a_function_of_its_path():
     np.testing.assert_array_equal(draw(1, "plan", 2), draw(1, "plan", 2))
     for path in ((1, "plan", 3), (2, "plan", 2), (1, "order", 2), (1, "plan")):
         assert (draw(*path) != draw(1, "plan", 2)).all(), path
+
+
+def test_a_key_is_its_own_root():
+    """A program that is given the key draws what one with the number inside draws."""
+    for seed in (0, 1, 7, 2**31 - 1, 2**31 + 5, 2**40):
+        data = np.asarray(jax.random.key_data(keys.root(seed)))
+        given = jax.jit(lambda d: jax.random.bits(keys.root(jax.random.wrap_key_data(d)), (8,)))
+        np.testing.assert_array_equal(given(data), jax.random.bits(keys.root(seed), (8,)))

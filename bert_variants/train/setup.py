@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from bert_variants import config, keys, registry
@@ -83,10 +84,11 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
     example = example_rows(
         experiment.data.length, registry.lookup("example", experiment.data.example)
     )
-    seed = experiment.run.seed
+    # an argument of the programs and not a constant in them: other seeds compile nothing anew
+    root = np.asarray(jax.random.key_data(keys.root(experiment.run.seed)))
 
-    def init() -> TrainState:
-        params = net.init(keys.root(seed), example)
+    def init(root: Leaf) -> TrainState:
+        params = net.init(jax.random.wrap_key_data(root), example)
         if experiment.run.output_bias == "unigram":
             params = with_unigram_bias(params, vocab)
         return TrainState(
@@ -97,18 +99,26 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
         )
 
     with jax.set_mesh(mesh):
-        shapes = jax.eval_shape(init)
+        shapes = jax.eval_shape(init, root)
     placed = sharding.shardings(shapes, mesh, net.rules)
-    train_step = step.make_train_step(
-        net.apply,
-        bind(experiment.corruption, vocab),
-        objectives,
-        optimizer,
-        schedule,
-        seed=seed,
-        copies=experiment.data.copies,
-        microbatches=experiment.run.microbatches,
-    )
+
+    def train_step(
+        state: TrainState, batch: Batch, root: Leaf
+    ) -> tuple[TrainState, dict[str, Mean]]:
+        made = step.make_train_step(
+            net.apply,
+            bind(experiment.corruption, vocab),
+            objectives,
+            optimizer,
+            schedule,
+            seed=jax.random.wrap_key_data(root),
+            copies=experiment.data.copies,
+            microbatches=experiment.run.microbatches,
+        )
+        return made(state, batch)
+
+    initial = jax.jit(init, out_shardings=placed)
+    jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(placed, None))
     return Setup(
         experiment=experiment,
         mesh=mesh,
@@ -122,10 +132,8 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
         abstract_state=jax.tree.map(
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placed
         ),
-        init_state=on_mesh(mesh, jax.jit(init, out_shardings=placed)),
-        train_step=on_mesh(
-            mesh, jax.jit(train_step, donate_argnums=0, out_shardings=(placed, None))
-        ),
+        init_state=on_mesh(mesh, lambda: initial(root)),
+        train_step=on_mesh(mesh, lambda state, batch: jitted(state, batch, root)),
         probes=make_probes(experiment, store, net, objectives, mesh),
     )
 

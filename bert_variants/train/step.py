@@ -41,7 +41,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: Schedule,
     *,
-    seed: int,
+    seed: int | Leaf,
     copies: int = 0,
     microbatches: int = 1,
     teach: Callable[[Corrupted], Corrupted] = lambda batch: batch,
@@ -53,7 +53,7 @@ def make_train_step(
         corruption: ``(keys_B, batch) -> Corrupted``, the vocabulary bound.
         objectives: what is minimised: the weighted sum of their means over the global batch.
         optimizer, schedule: see train/optim.py.
-        seed: of the root key.
+        seed: of the root key, or that key itself; see ``keys.root``.
         copies: see ``keys.corruption_keys``.
         microbatches: parts that are run one after the other. Denominators are those of the whole
             batch, so the gradients are too.
