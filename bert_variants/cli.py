@@ -28,6 +28,7 @@ VERBS = {
     "prepare": "turn text into shards: train or load the tokenizer, tokenise, split",
     "train": "pretrain; the same command again resumes",
     "evaluate": "judge a run on held-out text",
+    "ablate": "train the arms of a grid on equal terms and compare them",
     "fill-mask": "guess the [MASK] in a sentence",
     "show": "rows before and after corruption, in colour or as JSON lines",
     "report": "write a run's page: one HTML file that opens offline",
@@ -101,17 +102,32 @@ def overview() -> str:
 def call(module: Any, verb: str, argv: list[str]) -> int:
     """Read the options that ``module.main`` takes and call it.
 
-    ``main(experiment, options)`` takes an experiment; ``main(options)`` does not. ``Options`` is
-    the module's frozen dataclass.
+    ``main(experiment, options)`` takes an experiment, ``main(grid, options)`` a grid whose base is
+    one; ``main(options)`` neither. ``Options`` is the module's frozen dataclass.
     """
     import tyro
 
     program = f"bert-variants {verb}"
-    if "experiment" not in inspect.signature(module.main).parameters:
-        options = tyro.cli(module.Options, args=argv, prog=program, description=module.__doc__)
-        return module.main(options)
+    parameters = inspect.signature(module.main).parameters
+    if "experiment" in parameters:
+        default, argv, about = base_experiment(argv)
+        found = _parsed(module, f"{program} CONFIG", default, argv, about)
+        config.check(found.experiment)
+        return module.main(found.experiment, found.options)
+    if "grid" in parameters:
+        grid, argv, about = base_grid(argv)
+        found = _parsed(module, f"{program} GRID", grid.base, argv, about)
+        grid = dataclasses.replace(grid, base=found.experiment)
+        return module.main(grid, found.options)
+    options = tyro.cli(module.Options, args=argv, prog=program, description=module.__doc__)
+    return module.main(options)
 
-    default, argv, about = base_experiment(argv)
+
+def _parsed(
+    module: Any, program: str, default: config.Experiment, argv: list[str], about: str
+) -> Any:
+    """``options`` and ``experiment`` as the command line says them."""
+    import tyro
 
     # made here because the annotations need tyro and the verb's module
     fields = [
@@ -119,15 +135,13 @@ def call(module: Any, verb: str, argv: list[str]) -> int:
         ("experiment", Annotated[config.Experiment, tyro.conf.arg(name="")]),
     ]
     arguments = dataclasses.make_dataclass("Arguments", fields, frozen=True)
-    found = tyro.cli(
+    return tyro.cli(
         arguments,
         args=argv,
         default=arguments(module.Options(), default),
-        prog=f"{program} CONFIG",
+        prog=program,
         description=f"{module.__doc__}\n{about}",
     )
-    config.check(found.experiment)
-    return module.main(found.experiment, found.options)
 
 
 def base_experiment(argv: list[str]) -> tuple[config.Experiment, list[str], str]:
@@ -137,16 +151,42 @@ def base_experiment(argv: list[str]) -> tuple[config.Experiment, list[str], str]
         The experiment, the options that are left for tyro, and a help text on what was read here.
     """
     name, rest = ("bert", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
-    function = config.config_module(name).get_config
+    known = ", ".join(config.shipped_configs())
+    about = f"CONFIG is a name ({known}) or a file; here: {name}."
+    experiment, rest, told = _made(config.config_module(name).get_config, rest)
+    return _edit_calls(experiment, rest, about + told)
+
+
+def base_grid(argv: list[str]) -> tuple[Any, list[str], str]:
+    """Read GRID, the arguments of its ``get_grid`` and the edits of its base's call-strings.
+
+    Returns:
+        The grid, the options that are left for tyro, and a help text.
+
+    Raises:
+        ConfigError: no grid is named.
+    """
+    from bert_variants.ablate import grid as grids
+
+    named = bool(argv) and not argv[0].startswith("-")
+    if not named and not {"-h", "--help"} & set(argv):
+        raise config.ConfigError(f"ablate needs a grid: {', '.join(grids.shipped())}, or a file.")
+    name, rest = (argv[0], argv[1:]) if named else (grids.shipped()[0], argv)
+    about = f"GRID is a name ({', '.join(grids.shipped())}) or a file; here: {name}."
+    grid, rest, told = _made(grids.load(name).get_grid, rest)
+    base, rest, about = _edit_calls(grid.base, rest, about + told)
+    return dataclasses.replace(grid, base=base), rest, about
+
+
+def _made(function: Any, argv: list[str]) -> tuple[Any, list[str], str]:
+    """Call ``function`` with those of its arguments that stand in ``argv``; and tell of them."""
     parameters = inspect.signature(function).parameters
-    taken, rest = _take(rest, {p: p for p in parameters})
-    experiment = function(**{k: _literal(v, parameters[k].default) for k, v in taken.items()})
-    about = f"CONFIG is a name ({', '.join(config.shipped_configs())}) or a file; here: {name}."
+    taken, rest = _take(argv, {p: p for p in parameters})
+    made = function(**{k: _literal(v, parameters[k].default) for k, v in taken.items()})
+    told = ""
     for key, parameter in parameters.items():
-        about += (
-            f"\n--{key} ({parameter.default}): {inspect.formatannotation(parameter.annotation)}"
-        )
-    return _edit_calls(experiment, rest, about)
+        told += f"\n--{key} ({parameter.default}): {inspect.formatannotation(parameter.annotation)}"
+    return made, rest, told
 
 
 def _edit_calls(

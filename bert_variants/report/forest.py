@@ -64,7 +64,7 @@ def forest(name: str, lines: Sequence[Difference], *, title: str, unit: str) -> 
     return drawn(name, draw, title=title, size=(8.4, 1.0 + 0.34 * len(lines)))
 
 
-def _line(axes: Any, y: float, line: Difference) -> None:
+def _line(axes: Any, y: int, line: Difference) -> None:
     if not math.isfinite(line.value):
         return
     colour = INK if line.colour is None else colour_of(line.colour)
