@@ -26,6 +26,7 @@ from bert_variants import __version__, config, registry, runtime
 VERBS = {
     "quickstart": "train a tiny BERT on this machine in minutes, and open its report",
     "prepare": "turn text into shards: train or load the tokenizer, tokenise, split",
+    "collocations": "find words that belong together, as a lexicon for PMI-masking",
     "train": "pretrain; the same command again resumes",
     "evaluate": "judge a run on held-out text",
     "ablate": "train the arms of a grid on equal terms and compare them",

@@ -215,6 +215,7 @@ def example_rows(length: int, example: registry.Call) -> Batch:
         maskable_BT=truth,
         words_BT=ids,
         units_BT=ids,
+        unit_kinds_BT=ids.astype(jnp.int8),
         example_id_B=jnp.zeros(1, jnp.uint32),
         visit_B=jnp.zeros(1, jnp.uint32),
         labels={name: jnp.zeros(1, jnp.int32) for name in example.traits["labels"]},
