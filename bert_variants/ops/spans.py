@@ -107,11 +107,12 @@ def accept(
     A span is ``lengths_W[w]`` words from w on. Its word is refused where a span that was accepted
     earlier holds it or, with ``apart``, where one holds any word of the new span.
 
-    The sequential rule is evaluated for all words at once, again and again: a word whose refusal
-    hangs on a chain of k earlier words, each of which decides about the next, is right from round
-    k + 1 on. Chains get rare with the factorial of their length: at 512 words, spans of 3.8 words
-    and a budget of 60 % one beyond 16 turns up less than once in 1e8 rows. What would then be
-    wrong is that, the number of rounds being even, a word too many is accepted, never one too few.
+    The sequential rule is evaluated for all words at once, again and again: a word at the end of a
+    chain of k earlier words, each of which decides about the next, is right from round k on. In
+    1,500 rows of 512 words and spans of 3.8 words the longest chain that mattered had 3 such words
+    at a budget of 15 %, 8 at 60 % and 13 at 100 %, and each one more is about four times as rare.
+    The number of rounds being even, a chain that is too long lets a word too many in, never one too
+    few.
 
     Args:
         scores_W: float32, the order.
