@@ -92,7 +92,8 @@ def get_config(
         return english
     variant = _chinese(english, recipe, f"{recipe}-{size}-{phase}", vocab_file)
     if size == "tiny":
-        return variant
+        lr = variant.optim.lr if recipe == "roberta-wwm-ext" else 1e-2  # LAMB's, as ALBERT-tiny's
+        return dataclasses.replace(variant, optim=dataclasses.replace(variant.optim, lr=lr))
     length, steps, batch, microbatches = phases[phase - 1]
     return dataclasses.replace(
         variant,
