@@ -6,13 +6,14 @@ page moves with its directory.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bert_variants import config
 from bert_variants.ablate import sections, tables
-from bert_variants.ablate.grid import lower_is_better
+from bert_variants.ablate.grid import PLL, Grid, lower_is_better
 from bert_variants.ablate.results import Results, bands
 from bert_variants.ablate.statistics import Comparison
 from bert_variants.report.forest import Difference, forest
@@ -107,6 +108,7 @@ def _verdict(results: Results) -> str:
 
 
 def _measure(results: Results, place: int, measure: str) -> str:
+    """A table, and its two figures: large for the measure that decides, side by side for others."""
     found = [results.comparisons[measure][arm] for arm in results.grid.arms]
     better = "lower" if lower_is_better(measure) else "higher"
     role = "This measure decides." if place == 0 else "Beside the measure that decides."
@@ -117,12 +119,22 @@ def _measure(results: Results, place: int, measure: str) -> str:
             _curves(results, place, measure),
         ),
     ]
+    kind = "plots wide" if place == 0 else "plots"
     return section(
         measure,
-        f'<p class="note">{role} {better.capitalize()} is better.</p>',
+        f'<p class="note">{role} {better.capitalize()} is better. {escape(_meaning(measure))}</p>',
         sections.comparisons(results, measure, found),
-        f'<div class="plots wide">{"".join(figures)}</div>' if any(figures) else "",
+        f'<div class="{kind}">{"".join(figures)}</div>' if any(figures) else "",
     )
+
+
+def _meaning(measure: str) -> str:
+    """What a measure is, in a sentence; the probe's name stands before the last two slashes."""
+    probe, _, kind = measure.rsplit("/", 2)
+    what = "mean of -log p, in nats," if kind == "loss" else "share of right first guesses"
+    if probe == PLL:
+        return f"Pseudo-log-likelihood: {what} of held-out tokens, each given all the others."
+    return f"Held-out rows under the fixed masks of {probe}: {what} of the masked tokens."
 
 
 def _figure(caption: str, svg: str) -> str:
@@ -145,10 +157,14 @@ def _forest(results: Results, place: int, measure: str, found: Sequence[Comparis
         if c.arm != results.grid.baseline
     ]
     side = "left" if lower_is_better(measure) else "right"
-    unit = f"difference to {results.grid.baseline} ({side} of 0 is better); " + (
-        "thick: 95 % of one, thin: of all together"
-    )
-    return forest(f"forest-{place}", lines, title=f"{measure}: differences", unit=unit)
+    unit = f"difference to {results.grid.baseline}: {side} of 0 is better"
+    if place == 0:
+        unit += "; thick: 95 % of one, thin: 95 % of all together"
+    else:  # half as wide: the table above says the verdicts
+        lines = [dataclasses.replace(line, remark="") for line in lines]
+    width = 9.4 if place == 0 else 6.2
+    title = f"{measure}: differences"
+    return forest(f"forest-{place}", lines, title=title, unit=unit, width=width)
 
 
 def _curves(results: Results, place: int, measure: str) -> str:
@@ -164,12 +180,12 @@ def _curves(results: Results, place: int, measure: str) -> str:
         for number, band in enumerate(bands(results, measure))
     ]
     unit = "nats" if lower_is_better(measure) else "share"
-    return plot(f"curves-{place}", curves, title=f"{measure} over steps", unit=unit)
+    size = (9.4, 3.6) if place == 0 else (6.2, 3.4)
+    return plot(f"curves-{place}", curves, title=f"{measure} over steps", unit=unit, size=size)
 
 
-def as_json(results: Results, command: Sequence[str]) -> dict[str, object]:
-    """What was compared, as plain values: ``grid.json`` beside the page."""
-    one = results.grid
+def as_json(one: Grid, command: Sequence[str]) -> dict[str, object]:
+    """What is compared, as plain values: ``grid.json`` beside the page."""
     return {
         "name": one.name,
         "command": list(command),

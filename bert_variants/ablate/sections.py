@@ -14,37 +14,57 @@ from bert_variants.report.markup import escape, section, table
 
 _COLUMNS = (
     *("arm", "seeds", "mean", "sd", "difference", "95 % of one", "95 % of all"),
-    *("bootstrap-t", "p (Holm)", "seeds needed", "verdict"),
+    *("seeds needed", "verdict"),
 )
-_NUMBERS = 10  # columns that hold numbers, after the arm's name
+_MORE = (
+    *("arm", "pairs", "sd of differences", "95 % by bootstrap-t", "p of one"),
+    *("p of all (Holm)",),
+)
 
 
 def comparisons(results: Results, measure: str, found: Sequence[Comparison]) -> str:
-    """A measure's table; the number of seeds links to the runs that a mean was computed from."""
-    rows = []
-    for c in found:
-        cells = [one for one in results.of(c.arm) if one.cell.seed in c.values]
-        links = " ".join(_link(results, one, str(one.cell.seed)) for one in cells) or "–"
-        values = [
-            f'<td class="n">{links}</td>',
-            _n(tables.number(c.mean), "best"),
-            _n(tables.number(c.sd)),
+    """A measure's table; each seed links to its run. Folded away below: the other statistics."""
+    rows = [_comparison(results, c) for c in found]
+    more = [_statistics(c) for c in found if c.arm != results.grid.baseline]
+    return (
+        _table(_COLUMNS, rows, numbers=range(1, len(_COLUMNS) - 1))
+        + "<details><summary>more statistics</summary>"
+        + _table(_MORE, more, numbers=range(1, len(_MORE)))
+        + "</details>"
+    )
+
+
+def _comparison(results: Results, c: Comparison) -> str:
+    cells = [one for one in results.of(c.arm) if one.cell.seed in c.values]
+    links = " ".join(_link(results, one, str(one.cell.seed)) for one in cells) or "–"
+    values = [
+        f'<td class="n">{links}</td>',
+        _n(tables.number(c.mean), "best"),
+        _n(tables.number(c.sd)),
+    ]
+    if c.arm == results.grid.baseline:
+        values += [*[_n("")] * 4, "<td>the baseline</td>"]
+    else:
+        needed = c.seeds_needed
+        values += [
+            _n(tables.number(c.difference, "+.4f"), "best"),
+            _n(tables.bounds(c.interval)),
+            _n(tables.bounds(c.corrected), "best"),
+            _n("–" if needed is None else f"{needed:,}"),
+            f'<td class="verdict">{escape(tables.said(c))}</td>',
         ]
-        if c.reason == "the baseline":
-            values += [_n("")] * 6 + ["<td>the baseline</td>"]
-        else:
-            needed = "–" if c.seeds_needed is None else f"{c.seeds_needed:,}"
-            values += [
-                _n(tables.number(c.difference, "+.4f"), "best"),
-                _n(tables.bounds(c.interval)),
-                _n(tables.bounds(c.corrected), "best"),
-                _n(tables.bounds(c.bootstrap)),
-                _n(tables.number(c.p_holm, ".3f")),
-                _n(needed),
-                f"<td>{escape(tables.said(c))}</td>",
-            ]
-        rows.append(f'<tr><td class="mono">{escape(c.arm)}</td>{"".join(values)}</tr>')
-    return _table(_COLUMNS, rows, numbers=range(1, _NUMBERS))
+    return f'<tr><td class="mono">{escape(c.arm)}</td>{"".join(values)}</tr>'
+
+
+def _statistics(c: Comparison) -> str:
+    tested = len(c.pairs) > 1
+    values = (
+        *(str(len(c.pairs)), tables.number(c.spread), tables.bounds(c.bootstrap)),
+        tables.number(c.p, ".4f") if tested else "–",
+        tables.number(c.p_holm, ".4f") if tested else "–",
+    )
+    cells = "".join(_n(value) for value in values)
+    return f'<tr><td class="mono">{escape(c.arm)}</td>{cells}</tr>'
 
 
 def equal_terms(results: Results) -> str:

@@ -51,7 +51,7 @@ def conclusion(results: Results) -> str:
     for verdict in ("better", "worse"):
         names = [arm for arm, c in judged.items() if c.verdict == verdict]
         if names:
-            lines.append(f"{verdict} than {grid.baseline}: {', '.join(names)}.")
+            lines.append(f"{verdict.capitalize()} than {grid.baseline}: {', '.join(names)}.")
     if sum(c.verdict == "better" for c in judged.values()) > 1:
         lines.append("Which of the better ones is best was not tested.")
     names = [arm for arm, c in judged.items() if c.verdict == "not shown"]

@@ -32,7 +32,9 @@ class Difference:
     remark: str = ""
 
 
-def forest(name: str, lines: Sequence[Difference], *, title: str, unit: str) -> str:
+def forest(
+    name: str, lines: Sequence[Difference], *, title: str, unit: str, width: float = 9.4
+) -> str:
     """An SVG element; empty if no line has a value.
 
     Args:
@@ -40,6 +42,7 @@ def forest(name: str, lines: Sequence[Difference], *, title: str, unit: str) -> 
         lines: from the top.
         title: says what is shown, also to screen readers.
         unit: label of the axis; say which side is better.
+        width: in inches.
     """
     if not any(math.isfinite(line.value) for line in lines):
         return ""
@@ -61,7 +64,7 @@ def forest(name: str, lines: Sequence[Difference], *, title: str, unit: str) -> 
                 spine.set_visible(False)
         axes.margins(x=0.06)
 
-    return drawn(name, draw, title=title, size=(8.4, 1.0 + 0.34 * len(lines)))
+    return drawn(name, draw, title=title, size=(width, 0.9 + 0.3 * len(lines)))
 
 
 def _line(axes: Any, y: int, line: Difference) -> None:

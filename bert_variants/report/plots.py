@@ -59,6 +59,7 @@ def plot(
     levels: Sequence[tuple[str, float, int]] = (),
     log: bool = False,
     from_zero: bool = False,
+    size: tuple[float, float] = (6.2, 3.1),
 ) -> str:
     """An SVG element with ``curves`` over training steps.
 
@@ -70,6 +71,7 @@ def plot(
         levels: (label, value, colour) of horizontal dashed lines, such as a baseline's loss.
         log: logarithmic vertical axis, if every value is positive.
         from_zero: the vertical axis begins at 0.
+        size: width and height in inches.
 
     Returns:
         SVG text; empty if no curve has points.
@@ -82,7 +84,7 @@ def plot(
         _draw(axes, curves, levels)
         _dress(axes, unit, curves, log=log, from_zero=from_zero)
 
-    return drawn(name, draw, title=title)
+    return drawn(name, draw, title=title, size=size)
 
 
 def drawn(

@@ -63,7 +63,7 @@ def test_verdicts(found):
         "late": ("not judged", "0 of 3 seeds are there"),
     }
     told = tables.conclusion(found)
-    assert told.startswith("better than tokens: better.")
+    assert told.startswith("Better than tokens: better.")
     assert "No difference to tokens is shown for same" in told
     assert "late (0 of 3 seeds are there)" in told
     assert "worse" not in told
