@@ -186,14 +186,14 @@ def test_boundaries():
 
 
 def test_spans_stay_within_their_run():
-    """Words alone between [SEP]s: no span holds two of them, however long it shall be."""
-    batch = blocks.block(2000, [2, 0, 3, 0, 1, 0, 2, 2])
-    found = blocks.corrupt("spans(rate=0.2, p=0.0, max_words=8)", batch)
-    chosen = blocks.chosen(found)
-    assert not chosen[:, [0, 3, 7, 9]].any()
-    # 2 of 10 tokens are hidden: had the first span gone on, the second word would be hit more often
-    first_only = chosen[:, 1:3].all(axis=1).mean()
-    assert abs(first_only - 0.2) < 4 * math.sqrt(0.16 / 2000)
+    """Six words, each alone between [SEP]s, two of them hidden: any two, however long a span."""
+    batch = blocks.block(8000, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    chosen = blocks.chosen(blocks.corrupt("spans(rate=0.3, p=0.0, max_words=8)", batch))
+    assert not chosen[:, ::2].any()
+    words = chosen[:, 1::2]
+    assert (words.sum(axis=1) == 2).all()
+    neighbours = (words[:, 1:] & words[:, :-1]).any(axis=1)
+    assert abs(neighbours.mean() - 5 / 15) < 4 * math.sqrt(2 / 9 / 8000)
 
 
 def test_one_decision_a_run():
