@@ -121,8 +121,9 @@ class Run:
         keep: newest checkpoints that are kept, beside the best by held-out loss.
         keep_every: also keep every checkpoint whose step is a multiple; 0: none.
         init_from: a run or model directory whose parameters start this run; empty: random.
-        output_bias: what the bias of the token head starts at: zeros as in BERT, or the log of the
-            corpus's unigram probabilities, which spares a short run the steps that learn them.
+        output_bias: what the bias of the heads that predict tokens starts at: zeros as in BERT, or
+            the log of the corpus's unigram probabilities, which spares a short run the steps that
+            learn them.
         allow_change: names of fields that may differ from the checkpoint's on resume.
         max_skipped: steps with a non-finite loss or gradient that are skipped in a row before the
             run is rolled back; after three roll-backs it stops with exit code 4.

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from bert_variants import config, keys, registry
@@ -81,23 +82,9 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
     _check_length(experiment)
     objectives = step.objectives_of(experiment)
     optimizer, schedule = optim.build(experiment.optim, experiment.run.steps)
-    example = example_rows(
-        experiment.data.length, registry.lookup("example", experiment.data.example)
-    )
     # an argument of the programs and not a constant in them: other seeds compile nothing anew
     root = np.asarray(jax.random.key_data(keys.root(experiment.run.seed)))
-
-    def init(root: Leaf) -> TrainState:
-        params = net.init(jax.random.wrap_key_data(root), example)
-        if experiment.run.output_bias == "unigram":
-            params = with_unigram_bias(params, vocab)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            opt_state=optimizer.init(params),
-            skipped=jnp.zeros((), jnp.int32),
-        )
-
+    init = _init(experiment, net, vocab, optimizer)
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init, root)
     placed = sharding.shardings(shapes, mesh, net.rules)
@@ -136,6 +123,29 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
         train_step=on_mesh(mesh, lambda state, batch: jitted(state, batch, root)),
         probes=make_probes(experiment, store, net, objectives, mesh),
     )
+
+
+def _init(
+    experiment: config.Experiment,
+    net: network.Network,
+    vocab: Vocab,
+    optimizer: optax.GradientTransformation,
+) -> Callable[[Leaf], TrainState]:
+    """The state of step 0, from the data of the root key."""
+    rows = example_rows(experiment.data.length, registry.lookup("example", experiment.data.example))
+
+    def init(root: Leaf) -> TrainState:
+        params = net.init(jax.random.wrap_key_data(root), rows)
+        if experiment.run.output_bias == "unigram":
+            params = with_unigram_bias(params, vocab)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=optimizer.init(params),
+            skipped=jnp.zeros((), jnp.int32),
+        )
+
+    return init
 
 
 def pipeline(experiment: config.Experiment, store: Store, split: str) -> Pipeline:
@@ -223,17 +233,20 @@ def example_rows(length: int, example: registry.Call) -> Batch:
 
 
 def with_unigram_bias(params: Any, vocab: Vocab) -> Any:
-    """``params`` with the token head's bias at the log of the corpus's unigram probabilities.
+    """``params`` with the log of the corpus's unigram probabilities as the bias of every head that
+    predicts tokens.
 
     Raises:
-        ConfigError: the model has no token head.
+        ConfigError: the model has no such head.
     """
-    if "heads" not in params or "tokens" not in params["heads"]:
+    found = [name for name in ("tokens", "spans") if name in params.get("heads", ())]
+    if not found:
         raise config.ConfigError(
             "run.output_bias is 'unigram', but no objective trains a token head: set 'zeros'."
         )
-    tokens = {**params["heads"]["tokens"], "bias": -evaluate.unigram_nats(vocab)}
-    return {**params, "heads": {**params["heads"], "tokens": tokens}}
+    bias = -evaluate.unigram_nats(vocab)
+    biased = {name: {**params["heads"][name], "bias": bias} for name in found}
+    return {**params, "heads": {**params["heads"], **biased}}
 
 
 def _check_length(experiment: config.Experiment) -> None:
