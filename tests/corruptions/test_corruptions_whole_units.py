@@ -42,7 +42,10 @@ def check_all_or_nothing(batch, found):
 
 
 def test_all_or_nothing():
+    """Units of two words, some of them cut in two by a [SEP], among words of up to four tokens."""
     batch = blocks.text_rows(3, 500, 64)
+    joined = np.isin(batch.words_BT % 5, (1, 2)) & batch.maskable_BT
+    batch = batch.replace(units_BT=np.where(joined, batch.words_BT // 5, -1).astype(np.int32))
     chosen = check_all_or_nothing(batch, blocks.corrupt("whole_units()", batch))
     in_unit = batch.units_BT >= 0
     assert chosen[in_unit].mean() > 0.05
