@@ -47,6 +47,9 @@ def main(grid: Grid, options: Options) -> int:
     if options.emit != "no":
         cells.check_same(grid.cells())
         left = [c for c in grid.cells() if cells.state(c) != "done"]
+        if not left:
+            print(f"every cell in {grid.dir} is done: --report-only", file=sys.stderr)
+            return 0
         print(emit.script(grid, left, options.emit), end="")
         return 0
     code = 0 if options.report_only else train(grid, retry=options.retry)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 
 from bert_variants.report import curves, gallery, provenance, views
-from bert_variants.report.markup import bar, escape, grid, section
+from bert_variants.report.markup import bar, document, escape, grid, section
 from bert_variants.report.run import Judgement, Run, judgements, read
 
 NAME = "report.html"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
 def write(run_dir: Path) -> Path:
@@ -35,7 +33,6 @@ def write(run_dir: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page of a run as text. The same run gives the same bytes."""
-    style = resources.files("bert_variants.report").joinpath("page.css").read_text("utf-8")
     name = str(run.field("name") or run.folder.name)
     sections = [
         _header(run, name),
@@ -50,13 +47,7 @@ def render(run: Run) -> str:
         "<footer>Written by bert_variants. This file needs no network.</footer>",
     ]
     body = "\n".join(section for section in sections if section)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(name)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return document(name, body)
 
 
 def _header(run: Run, name: str) -> str:

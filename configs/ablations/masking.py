@@ -1,7 +1,7 @@
 """What to mask: single tokens, whole words, spans, n-grams, or shuffled trigrams as well.
 
 Run: bert-variants ablate configs/ablations/masking.py --steps 3000
-On Wikipedia: ... --data.source 'text("wikipedia_en/*.txt")' --dir runs/ablations/masking-wikipedia
+On other text: ... --data.source 'text("wikipedia_en/train_*.jsonl.xz")' --dir runs/wikipedia
 
 Phrases and entities (``units``, ``whole_units``) need a lexicon or a segmenter and are not here:
 name one as --data.units and add their arm in a file of your own.

@@ -311,6 +311,20 @@ def test_emit_prints_what_is_left(file, capsys):
     assert out.count("tokens(rate=0.4)") == 3
 
 
+def test_emit_leaves_out_what_is_done(file, tmp_path, capsys):
+    grid = toy_grid.grid(tmp_path, "verb")
+    toy_grid.made_up(grid, {("tokens", 0): 1.0, ("half", 0): 1.0, ("half", 1): "NaN"})
+    argv = ["ablate", str(file), "--emit", "tpu"]
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^# (\S+/seed-\d)$", out, re.M) == ["tokens/seed-1", "half/seed-1"]
+    toy_grid.made_up(grid, {("tokens", 1): 1.0, ("half", 1): 1.0})
+    assert cli.main(argv) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "every cell" in told.err
+
+
 def test_report_only_trains_nothing(file, tmp_path, capsys):
     assert cli.main(["ablate", str(file), "--report-only", "--dir", str(tmp_path / "there")]) == 0
     out = capsys.readouterr().out
