@@ -97,10 +97,14 @@ def make_batch(batch: int, length: int) -> Any:
 
 
 def vocab() -> Any:
-    """BERT's vocabulary, as the device side knows it."""
+    """BERT's vocabulary, as the device side knows it; some corruptions draw by the counts."""
+    import numpy as np
+
     from bert_variants.types import Vocab
 
-    return Vocab(VOCAB, PAD, UNK, CLS, SEP, MASK, specials=(PAD, UNK, CLS, SEP, MASK))
+    specials = (PAD, UNK, CLS, SEP, MASK)
+    counts = np.ones(VOCAB, np.int64)
+    return Vocab(VOCAB, PAD, UNK, CLS, SEP, MASK, specials=specials, counts_V=counts)
 
 
 def experiment(spec: Spec) -> Any:
