@@ -86,7 +86,7 @@ class SpanHead(nn.Module):
         shape = self.shape
         places = Table(self.places, self.place_width, initialiser=shape.initialiser, name="place")
         place_BPS = places(offset_BP).astype(left_BPD.dtype)
-        x = jnp.concatenate([left_BPD, right_BPD, place_BPS], axis=-1)
+        x = keep_rows(jnp.concatenate([left_BPD, right_BPD, place_BPS], axis=-1))
         for number, width in (("first", shape.width), ("second", self.width)):
             dense = Dense(
                 width, shape.precision, initialiser=shape.initialiser, name=f"{number}_dense"
