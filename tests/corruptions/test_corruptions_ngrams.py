@@ -88,20 +88,20 @@ def test_is_the_published_loop(longest, rate):
 
 
 def test_shares_where_nothing_interferes():
-    """Budget 3 in 510 words: 3-grams alone, pairs and a word, or three words.
+    """Budget 3 in 254 words: 3-grams alone, pairs and a word, or three words.
 
     3 is drawn first with 2/11. 1 is drawn first with 6/11; of what comes then, a 1 (6/11) leaves
     room for one word more, and all else shrinks to a pair. 2 leaves room for a word. Two n-grams
-    stand side by side in less than 2 * 3 * 3 / 510 of the rows, and look like a longer one.
+    stand side by side in less than 2 * 3 * 3 / 254 of the rows, and look like a longer one.
     """
-    found = blocks.corrupt("ngrams(max_predictions=3)", blocks.block(4_000, [1] * 510))
+    found = blocks.corrupt("ngrams(max_predictions=3)", blocks.block(1900, [1] * 254))
     runs = blocks.runs(blocks.chosen(found))
-    assert (runs[:, 2] - runs[:, 1]).sum() == 12_000
-    longest = np.zeros(4_000, np.int64)
+    assert (runs[:, 2] - runs[:, 1]).sum() == 5700
+    longest = np.zeros(1900, np.int64)
     np.maximum.at(longest, runs[:, 0], runs[:, 2] - runs[:, 1])
-    shares = np.bincount(longest, minlength=4)[1:] / 4_000
+    shares = np.bincount(longest, minlength=4)[1:] / 1900
     expected = np.array([(6 / 11) ** 2, 3 / 11 + 6 / 11 * 5 / 11, 2 / 11])
-    assert np.abs(shares - expected).max() < 18 / 510 / 2 + 4 * (0.25 / 4_000) ** 0.5
+    assert np.abs(shares - expected).max() < 18 / 254 / 2 + 4 * (0.25 / 1900) ** 0.5
     # in reverse order the 3-gram is the most frequent; here stand side by side 18 / 126 at most
     longer = blocks.corrupt(
         "ngrams(max_predictions=3, favor_longer=True)", blocks.block(3000, [1] * 126)
