@@ -172,7 +172,10 @@ def _dress(axes: Any, unit: str, curves: Sequence[Curve], *, log: bool, from_zer
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(LINE)
-    if len(axes.get_legend_handles_labels()[0]) > 1:
+    shown = len(axes.get_legend_handles_labels()[0])
+    if shown > 4:  # so many would cover the curves
+        axes.figure.legend(loc="outside right center", frameon=False, labelcolor=INK, fontsize=9)
+    elif shown > 1:
         axes.legend(frameon=False, labelcolor=INK, fontsize=9)
 
 
