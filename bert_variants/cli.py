@@ -154,7 +154,7 @@ def base_experiment(argv: list[str]) -> tuple[config.Experiment, list[str], str]
     name, rest = ("bert", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     known = ", ".join(config.shipped_configs())
     about = f"CONFIG is a name ({known}) or a file; here: {name}."
-    experiment, rest, told = _made(config.config_module(name).get_config, rest)
+    experiment, rest, told = _made(config.config_module(name).get_config, name, rest)
     return _edit_calls(experiment, rest, about + told)
 
 
@@ -174,16 +174,17 @@ def base_grid(argv: list[str]) -> tuple[Any, list[str], str]:
         raise config.ConfigError(f"ablate needs a grid: {', '.join(grids.shipped())}, or a file.")
     name, rest = (argv[0], argv[1:]) if named else (grids.shipped()[0], argv)
     about = f"GRID is a name ({', '.join(grids.shipped())}) or a file; here: {name}."
-    grid, rest, told = _made(grids.load(name).get_grid, rest)
+    grid, rest, told = _made(grids.load(name).get_grid, name, rest)
     base, rest, about = _edit_calls(grid.base, rest, about + told)
     return dataclasses.replace(grid, base=base), rest, about
 
 
-def _made(function: Any, argv: list[str]) -> tuple[Any, list[str], str]:
+def _made(function: Any, name: str, argv: list[str]) -> tuple[Any, list[str], str]:
     """Call ``function`` with those of its arguments that stand in ``argv``; and tell of them."""
     parameters = inspect.signature(function).parameters
     taken, rest = _take(argv, {p: p for p in parameters})
-    made = function(**{k: _literal(v, parameters[k].default) for k, v in taken.items()})
+    values = {k: _literal(v, parameters[k].default) for k, v in taken.items()}
+    made = config.call(function, name, values)
     told = ""
     for key, parameter in parameters.items():
         told += f"\n--{key} ({parameter.default}): {inspect.formatannotation(parameter.annotation)}"

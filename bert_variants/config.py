@@ -488,13 +488,25 @@ def get_config(name_or_path: str, **arguments: Any) -> Experiment:
     """Call a config's ``get_config``, such as ``get_config("bert", size="tiny")``.
 
     Raises:
-        ConfigError: as ``config_module``, or an argument that this config does not take.
+        ConfigError: as ``config_module``, or an argument or a value that this config does not take.
     """
-    function = config_module(name_or_path).get_config
+    return call(config_module(name_or_path).get_config, name_or_path, arguments)
+
+
+def call(function: Any, name: str, arguments: Mapping[str, Any]) -> Any:
+    """Call the function of a config file, whose arguments are checked against its annotations.
+
+    Raises:
+        ConfigError: an argument that it does not take, or a value that is none of a Literal's.
+    """
     known = list(inspect.signature(function).parameters)
-    for key in arguments:
+    hints = typing.get_type_hints(function)
+    for key, value in arguments.items():
         if key not in known:
-            raise ConfigError(
-                f"config '{name_or_path}' takes no '{key}'.{registry.nearest(key, known)}"
-            )
+            raise ConfigError(f"config '{name}' takes no '{key}'.{registry.nearest(key, known)}")
+        chosen = key in hints and typing.get_origin(hints[key]) is Literal
+        choices = typing.get_args(hints[key]) if chosen else ()
+        if chosen and value not in choices:
+            hint = registry.nearest(str(value), [str(choice) for choice in choices])
+            raise ConfigError(f"config '{name}': {key} is {value!r}.{hint}")
     return function(**arguments)

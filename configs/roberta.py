@@ -33,7 +33,7 @@ PUBLISHED = {"base": (6e-4, 24_000), "large": (4e-4, 30_000)}
 LAYOUTS = {
     "full_sentences": "full_sentences()",
     "doc_sentences": "doc_sentences()",
-    "segment_pair": "nsp_pairs(short=0.1)",
+    "segment_pair": "segment_pairs(short=0.1)",
     "sentence_pair": "sentence_pairs()",
 }
 Size = Literal["tiny", "base", "large"]

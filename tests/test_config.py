@@ -200,6 +200,8 @@ def test_config_files(tmp_path):
         encoding="utf-8",
     )
     assert config.get_config(str(path), size="big").name == "mine-big"
+    with pytest.raises(ConfigError, match=r"'bert': size is 'huge'\. Known: base, large, medium"):
+        config.get_config("bert", size="huge")
     with pytest.raises(ConfigError, match=r"takes no 'siz'. Did you mean 'size'\?"):
         config.get_config(str(path), siz="big")
     with pytest.raises(ConfigError, match="does not exist"):

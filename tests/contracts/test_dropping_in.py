@@ -6,8 +6,10 @@ it up by name, held to the laws of the battery, and trained for a step by a one-
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -49,18 +51,44 @@ FILE = '''
 
 
 @pytest.fixture
-def dropped_in(tmp_path, monkeypatch):
-    """The file lies where corruptions lie, and nobody has imported it."""
+def drop_in(tmp_path, monkeypatch):
+    """``drop_in(name, code)``: a file lies where corruptions lie, and nobody has imported it."""
     registry.names("corruption")
-    kept = dict(registry._ENTRIES["corruption"])
-    (tmp_path / "every_other.py").write_text(textwrap.dedent(FILE).lstrip(), encoding="utf-8")
-    folders = [*bert_variants.corruptions.__path__, str(tmp_path)]
-    monkeypatch.setattr(bert_variants.corruptions, "__path__", folders)
-    monkeypatch.setitem(registry._ENTRIES, "corruption", kept)
+    dropped = []
+
+    def drop(name: str, code: str) -> str:
+        kept = dict(registry._ENTRIES["corruption"])
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+        folders = [*bert_variants.corruptions.__path__, str(tmp_path)]
+        monkeypatch.setattr(bert_variants.corruptions, "__path__", folders)
+        monkeypatch.setitem(registry._ENTRIES, "corruption", kept)
+        registry._load.cache_clear()
+        dropped.append(name)
+        return name
+
+    yield drop
+    for name in dropped:
+        sys.modules.pop(f"bert_variants.corruptions.{name}", None)
     registry._load.cache_clear()
-    yield "every_other"
-    sys.modules.pop("bert_variants.corruptions.every_other", None)
-    registry._load.cache_clear()
+
+
+@pytest.fixture
+def dropped_in(drop_in):
+    return drop_in("every_other", textwrap.dedent(FILE).lstrip())
+
+
+@pytest.mark.parametrize(
+    ("document", "name"), [("README.md", "word_ends"), ("CONTRIBUTING.md", "word_starts")]
+)
+def test_the_documented_example_passes_the_battery(drop_in, document, name):
+    """What people are told to copy is what the tests let through."""
+    text = (Path(__file__).parents[2] / document).read_text(encoding="utf-8")
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", text, re.S) if f"def {name}(" in c]
+    drop_in(name, code)
+    for check in CHECKS:
+        check(f"{name}()")
+    battery.check_fields(f"{name}()", 16)
+    assert f"'{name}(rate=0.2)'" in text
 
 
 def test_is_found_by_its_name(dropped_in):
