@@ -176,3 +176,16 @@ def test_two_workers_never_train_the_same_cell(base, store, compiled):
         assert [x["step"] for x in record.read(cell.dir) if x["kind"] == "train"] == [1, 2, 3, 4]
     trained = [sum("cell " in line for line in lines) for _, lines in ends]
     assert sum(trained) == 4
+
+
+@pytest.mark.slow
+def test_seeds_share_their_programs(base, store, tmp_path):
+    """Two arms are two training programs, whatever the seeds; equal probes are compiled once."""
+    code, lines = toy_grid.ended(toy_grid.start(base, "programs", compiled=tmp_path))
+    assert code == 0, lines
+    found = [p.name.split("-")[0] for p in tmp_path.glob("*-cache")]
+    assert found.count("jit_train_step") == len(toy_grid.ARMS)
+    assert found.count("jit_init") == 1
+    # each arm's own masks, one fixed set, pseudo-log-likelihood; the first arm's own is the set,
+    # but judged without the unigram baseline
+    assert found.count("jit_step") == 4

@@ -97,12 +97,14 @@ def made_up(
             (cell.dir / "failed.json").write_text(json.dumps(failed))
 
 
-def start(base: Path, name: str, fault: str = "none") -> subprocess.Popen[str]:
-    """A worker in a process of its own."""
+def start(
+    base: Path, name: str, fault: str = "none", compiled: Path | None = None
+) -> subprocess.Popen[str]:
+    """A worker in a process of its own, with this process's compiled programs or others."""
     import jax
 
     cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_COMPILATION_CACHE_DIR": str(compiled or jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     return subprocess.Popen(
