@@ -130,9 +130,9 @@ def vocabulary(experiment: config.Experiment) -> int:
         ConfigError: it does not say; a loaded vocabulary is as large as its file.
     """
     call = registry.lookup("tokenizer", experiment.data.tokenizer)
-    given = call.kwargs
     size = call.argument("size") if "size" in call.entry.parameters else None
-    if not isinstance(size, int) or size <= 0 or ("file" in given and "size" not in given):
+    loaded = not call().needs_text and "size" not in call.kwargs
+    if not isinstance(size, int) or size <= 0 or loaded:
         raise config.ConfigError(
             f"data.tokenizer is {experiment.data.tokenizer!r}, which does not say how large its "
             "vocabulary is. Give --vocab, such as --vocab 30522."

@@ -175,9 +175,10 @@ def test_plans_that_cannot_be_made_say_why():
         summary.summary(bad, 3)
     with pytest.raises(config.ConfigError, match=r"run\.batch.* is 16"):
         summary.summary(experiment(), 3)
-    data = dataclasses.replace(experiment().data, tokenizer='wordpiece(file="v.txt")')
-    with pytest.raises(config.ConfigError, match="--vocab"):
-        summary.summary(dataclasses.replace(experiment(), data=data), 1)
+    for loaded in ('wordpiece(file="v.txt")', 'byte_bpe(vocab="v.json", merges="m.txt")'):
+        data = dataclasses.replace(experiment().data, tokenizer=loaded)
+        with pytest.raises(config.ConfigError, match="--vocab"):
+            summary.summary(dataclasses.replace(experiment(), data=data), 1)
 
 
 @pytest.mark.parametrize(
