@@ -53,7 +53,17 @@ def test_runs_of_equal_groups():
 
 @pytest.mark.parametrize(
     ("mode", "scan"),
-    [*((mode, "on") for mode in MODES), (MODES[1], "off"), (MODES[3], "off")],
+    [
+        (MODES[0], "on"),
+        *(
+            pytest.param(mode, scan, marks=pytest.mark.slow)
+            for mode, scan in (
+                *((mode, "on") for mode in MODES[1:]),
+                (MODES[1], "off"),
+                (MODES[3], "off"),
+            )
+        ),
+    ],
     ids=str,
 )
 def test_sharing_is_repeating(mode, scan):

@@ -104,6 +104,7 @@ def slow(experiment, store, params) -> tuple[float, float]:
     return float(np.mean(nats)), float(np.mean(right))
 
 
+@pytest.mark.slow
 def test_the_probe_is_the_slow_loop_where_every_token_is_visited(base, store, compiled):
     experiment = judged(base, pll=tiny.LENGTH, masks=())
     ready = setup.make(experiment, store)
