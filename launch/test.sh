@@ -22,7 +22,7 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.jax_cache}
 workers=${PYTEST_WORKERS:-2}
 parallel=()
 if [[ $workers != 0 ]]; then
-    parallel=(-n "$workers" --dist loadfile)
+    parallel=(-n "$workers" --dist loadfile --max-worker-restart=0)
 fi
 cd "$root"
 exec "$root/.venv/bin/python" -m pytest -m "not slow and not oracle" \

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FLAGS = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _FLAGS:
     os.environ["XLA_FLAGS"] = f"{_FLAGS} --xla_force_host_platform_device_count=8".strip()
+# Programs of tiny arrays cost their compilation: the partitioner works as always, the machine code
+# need not be fast. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # A shell that starts the suite in the background has it ignore SIGINT, and a process that ignores
 # a signal hands that on to its children: the launch scripts could then not be interrupted.
@@ -22,6 +26,20 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+# Linux allows a process 65,530 mappings (vm.max_map_count), and each compiled program takes dozens;
+# beyond them the compiler dies of a segmentation fault.
+MAPPINGS = 25_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Let go of compiled programs after a module, once there are many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and maps.read_bytes().count(b"\n") > MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,8 @@ def main(experiment: config.Experiment, options: Options) -> int:
     print(f"{result.message} ({minutes:.1f} minutes)")
     folder = Path(experiment.run.dir)
     record.write_json(folder / "views.json", views.as_json(rows, ready.tokenizer, ready.vocab))
-    record.write_json(folder / gallery.FILE, all_corruptions(ready))
+    if not (folder / gallery.FILE).exists():  # the same text whenever training ends
+        record.write_json(folder / gallery.FILE, all_corruptions(ready))
     if result.exit_code == 0:
         print(f"report: {page.write(folder)}")
     return result.exit_code

@@ -74,7 +74,11 @@ def _first(batch: Batch, tokens: int) -> Batch:
 
 
 def _corrupted(bound: registry.Call, row_keys: Any, row: Batch, vocab: Vocab) -> Corrupted:
-    function = jax.jit(lambda some_keys, rows: bound(some_keys, rows, vocab))
+    # a row takes no time; a dozen programs would take half a minute to optimise
+    function = jax.jit(
+        lambda some_keys, rows: bound(some_keys, rows, vocab),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
     return jax.tree.map(np.asarray, function(row_keys, row))
 
 

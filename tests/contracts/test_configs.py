@@ -30,6 +30,17 @@ CASES = [
     for kwargs in arguments(name)
 ]
 every = pytest.mark.parametrize(("name", "kwargs"), CASES)
+# seconds each: the default suite lowers a config's first size and its base
+LOWERED = [
+    pytest.param(
+        *case.values,
+        id=case.id,
+        marks=[]
+        if case.values[1] in (arguments(case.values[0])[0], {"size": "base"})
+        else pytest.mark.slow,
+    )
+    for case in CASES
+]
 
 
 @every
@@ -61,7 +72,7 @@ def test_call_strings_are_whole(name, kwargs):
                 assert registry.lookup(family, str(found)) == found
 
 
-@every
+@pytest.mark.parametrize(("name", "kwargs"), LOWERED)
 def test_step_lowers_at_full_size(name, kwargs):
     """For 32 TPU cores that are not there; every leaf of the state has its place."""
     experiment = config.get_config(name, **kwargs)

@@ -163,7 +163,7 @@ def test_test_runs_the_default_suite_with_the_dev_extra(bench):
     (call,) = bench.calls("python3", "-m pytest")
     assert call["argv"] == [
         *("-m", "pytest", "-m", "not slow and not oracle", "-n", "2", "--dist", "loadfile"),
-        *("-k", "a b"),
+        *("--max-worker-restart=0", "-k", "a b"),
     ]
     assert call["cwd"] == str(bench.root)
     assert call["env"]["JAX_COMPILATION_CACHE_DIR"] == f"{bench.root}/.jax_cache"

@@ -100,7 +100,14 @@ def test_tables_are_narrow():
     assert "widen" not in params_of(build(embedding=32))
 
 
-@pytest.mark.parametrize("mode", [*MODES, {"sharing": "none"}], ids=str)
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *MODES[:2],
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (*MODES[2:], {"sharing": "none"})),
+    ],
+    ids=str,
+)
 def test_own_starts_differ(mode):
     """What a layer has for itself starts at other values than in the next layer."""
     made = data.quickly(build(**mode).init)(keys.root(0), battery.batch())["encoder"]["layers"]

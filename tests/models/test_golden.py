@@ -12,7 +12,13 @@ from models import parity
 SCANS = ("off", "on", "on", "on", "off")
 
 
-@pytest.mark.parametrize(("name", "scan"), list(zip(CASES, SCANS, strict=True)))
+@pytest.mark.parametrize(
+    ("name", "scan"),
+    [  # unrolled layers are compiled one by one
+        pytest.param(name, scan, marks=[] if scan == "on" else pytest.mark.slow)
+        for name, scan in zip(CASES, SCANS, strict=True)
+    ],
+)
 def test_equals_the_stored_arrays(name, scan):
     """Hidden states of every layer, scores, logits, losses, gradients; unrolled and looped."""
     with np.load(FOLDER / f"{name}.npz") as arrays:

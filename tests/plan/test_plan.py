@@ -64,6 +64,7 @@ def test_base_at_512_takes_what_is_known_of_it():
     assert parts["ffn"] == 2 * parts["attention projections"]
 
 
+@pytest.mark.slow
 def test_remat_computes_the_layers_again_and_is_no_part_of_training():
     plain = flops.of(abstract.of(experiment()))
     again = flops.of(abstract.of(experiment(remat=True)))
@@ -74,7 +75,14 @@ def test_remat_computes_the_layers_again_and_is_no_part_of_training():
 
 
 @pytest.mark.parametrize(
-    "change", [{"scan": "off"}, {"microbatches": 4}, {"precision": "bfloat16"}]
+    "change",
+    [
+        {"microbatches": 4},
+        *(
+            pytest.param(how, marks=pytest.mark.slow)
+            for how in ({"scan": "off"}, {"precision": "bfloat16"})
+        ),
+    ],
 )
 def test_how_it_is_run_does_not_change_the_count(change):
     assert flops.of(abstract.of(experiment(**change))) == flops.of(abstract.of(experiment()))

@@ -54,6 +54,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert len(lines[0]) == tiny.STEPS + 2  # 30 steps, evaluations at 15 and 30
 
 
+@pytest.mark.slow
 def test_killed_three_times_and_stopped_once_is_bitwise_the_same(
     base: Path, ready: Setup, reference: Path
 ) -> None:
@@ -143,7 +144,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+@pytest.mark.parametrize(
+    "damage",
+    [flip, *(pytest.param(how, marks=pytest.mark.slow) for how in (truncate, Path.unlink))],
+)
 def test_damage_to_any_file_is_found_and_walked_back_from(
     ready: Setup, reference: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -164,6 +168,7 @@ def test_damage_to_any_file_is_found_and_walked_back_from(
 
 
 # a restore that fails leaves orbax's own threads with a closed event loop
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_without_a_manifest_the_digests_find_every_flip_that_matters(
     ready: Setup, reference: Path, tmp_path: Path

@@ -20,7 +20,7 @@ from bert_variants.train.state import TrainState
 from bert_variants.types import Mean, Outputs, Terms
 
 MESHES = [(d, f, 8 // d // f) for d in (1, 2, 4, 8) for f in (1, 2, 4, 8) if d * f in (1, 2, 4, 8)]
-DEFAULT = {(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)}
+DEFAULT = {(8, 1, 1), (2, 2, 2)}
 
 
 def meshes(default: set[tuple[int, int, int]]) -> list:

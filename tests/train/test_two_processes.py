@@ -50,6 +50,7 @@ def assert_as_one(run: Path, reference: Path) -> None:
             assert one[name] == expected, (one["step"], name)
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one_and_stop_together(base: Path, reference: Path) -> None:
     # SIGTERM reaches the second process alone, before its thirteenth batch
     ends = pair(base, "pair", "term1@13")
