@@ -1,0 +1,36 @@
+"""What the models that hold a generator have in common: its samples, and the text they make."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from bert_variants import keys
+from bert_variants.ops.sampling import replaced, sample
+from bert_variants.types import Corrupted, Leaf
+
+
+def sample_keys(module: nn.Module, batch: Corrupted) -> jax.Array:
+    """One key a row for drawing tokens: of the stream ``sample``, or fixed where there is none.
+
+    Outside training the draw is thus a function of the row alone: an evaluation repeats itself.
+    """
+    key = module.make_rng("sample") if module.has_rng("sample") else keys.root(0)
+    return jax.vmap(lambda number: keys.derive(key, number))(batch.example_id_B)
+
+
+def replace(
+    module: nn.Module, batch: Corrupted, logits_BPV: Leaf, temperature: float = 1.0
+) -> tuple[Corrupted, jax.Array]:
+    """``batch`` with the generator's samples as inputs, and bool [B, T] where those differ.
+
+    Args:
+        module: asks for the random stream.
+        batch: the rows as the generator read them.
+        logits_BPV: of the generator; no gradient passes.
+        temperature: see ``ops.sampling.sample``.
+    """
+    ids_BP = sample(sample_keys(module, batch), logits_BPV, temperature)
+    inputs_BT, replaced_BT = replaced(batch.tokens_BT, batch.at_BP, batch.weights_BP, ids_BP)
+    return batch.replace(inputs_BT=inputs_BT.astype(jnp.int32)), replaced_BT
