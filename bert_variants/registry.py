@@ -40,7 +40,8 @@ FAMILIES: dict[str, tuple[str, int]] = {
 _TRAITS: dict[str, dict[str, Any]] = {
     "corruption": {"gives": (), "needs": (), "calls": (), "check": None, "budget": "most"},
     "objective": {"needs": ()},
-    "example": {"labels": ()},
+    "example": {"labels": (), "order": "random"},
+    "model": {"recurrent": False},
     "units": {"files": ()},
 }
 

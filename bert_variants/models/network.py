@@ -21,10 +21,12 @@ class Network:
         module: the linen module, for ``module.apply({"params": params}, batch)``.
         rules: (regular expression on a parameter's path, PartitionSpec); each parameter is
             matched by exactly one.
+        recurrent: whether the model has a memory that goes from batch to batch; see ``carry``.
     """
 
     module: Any
     rules: Sequence[tuple[str, Any]]
+    recurrent: bool = False
 
     def init(self, key: jax.Array, batch: Batch | Corrupted) -> Any:
         """Parameters, a nested dict of float32 arrays."""
@@ -39,6 +41,16 @@ class Network:
         if key is not None:
             streams = {name: keys.derive(key, name) for name in ("dropout", "sample")}
         return self.module.apply({"params": params}, batch, train=train, rngs=streams)
+
+    def carry(self, rows: int) -> Any:
+        """The empty memory of so many rows: arrays of zeros with leading B; None for a model that
+        has none.
+
+        It is ``batch.carry`` of the first batch, and ``Outputs.carry`` is that of the next. A row
+        whose label ``continues`` is 0 finds its memory empty whatever is handed in; with
+        ``batch.carry`` None nothing is remembered.
+        """
+        return self.module.carry(rows) if self.recurrent else None
 
 
 def build(
@@ -64,7 +76,7 @@ def build(
         unroll=turns(experiment, backend),
         remat=experiment.run.remat,
     )
-    return Network(module, call.traits["rules"])
+    return Network(module, call.traits["rules"], call.traits["recurrent"])
 
 
 def turns(experiment: config.Experiment, backend: str | None = None) -> int:

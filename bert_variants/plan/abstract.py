@@ -27,8 +27,8 @@ class Abstract:
         net: the network.
         objectives: weighted.
         batch: the global batch.
-        rows: the same after corruption.
-        state: parameters and optimizer state.
+        rows: the same after corruption, with the memory that a recurrent model is given.
+        state: parameters, optimizer state, and that memory.
     """
 
     experiment: config.Experiment
@@ -109,7 +109,15 @@ def of(
         params = net.init(keys.root(0), row)
         optimizer, _ = optim.build(experiment.optim, experiment.run.steps)
         zero = jnp.zeros((), jnp.int32)
-        return TrainState(step=zero, params=params, opt_state=optimizer.init(params), skipped=zero)
+        return TrainState(
+            step=zero,
+            params=params,
+            opt_state=optimizer.init(params),
+            skipped=zero,
+            carry=setup.memory(net, experiment.data.example, experiment.run.batch),
+        )
+
+    made = jax.eval_shape(state)
 
     return Abstract(
         experiment=experiment,
@@ -118,8 +126,8 @@ def of(
         net=net,
         objectives=objectives,
         batch=batch,
-        rows=jax.eval_shape(corrupt, batch),
-        state=jax.eval_shape(state),
+        rows=jax.eval_shape(corrupt, batch).replace(carry=made.carry),
+        state=made,
     )
 
 

@@ -5,6 +5,7 @@
     parameters   what the sharding table leaves on a device, float32
     optimizer    the same for its state (AdamW and LAMB: two moments)
     gradients    as the parameters; twice with microbatches (sum and part)
+    memory       what a recurrent model remembers of its rows, before and after the step
     activations  what the backward pass keeps of the forward pass (the residuals of jax.vjp),
                  rows of a microbatch split over data x fsdp; run.remat is in it
     transient    logits and their gradient at the P predicted positions, float32; with run.remat
@@ -30,8 +31,9 @@ from bert_variants.plan.abstract import Abstract
 from bert_variants.train import sharding
 
 FORMULA = (
-    "parameters + optimizer state + gradients as sharded, plus what jax.vjp keeps for the rows of "
-    "a microbatch, plus logits and their gradient, plus one recomputed layer with run.remat"
+    "parameters + optimizer state + gradients as sharded, plus a recurrent model's memory before and "
+    "after the step, plus what jax.vjp keeps for the rows of a microbatch, plus logits and their "
+    "gradient, plus one recomputed layer with run.remat"
 )
 
 
@@ -42,6 +44,7 @@ class Memory:
     parameters: int
     optimizer: int
     gradients: int
+    memory: int
     activations: int
     transient: int
     checkpoint: int
@@ -49,7 +52,8 @@ class Memory:
     @property
     def total(self) -> int:
         """Everything that lives on a device at the worst moment."""
-        return self.parameters + self.optimizer + self.gradients + self.activations + self.transient
+        state = self.parameters + self.optimizer + self.gradients + self.memory
+        return state + self.activations + self.transient
 
 
 def of(abstract: Abstract, mesh: AbstractMesh) -> Memory:
@@ -69,6 +73,7 @@ def of(abstract: Abstract, mesh: AbstractMesh) -> Memory:
         parameters=parameters,
         optimizer=sharded_bytes(state.opt_state, placed.opt_state),
         gradients=parameters * (2 if run.microbatches > 1 else 1),
+        memory=2 * sharded_bytes(state.carry, placed.carry),
         activations=activations,
         transient=transient,
         checkpoint=_bytes(state),

@@ -57,6 +57,7 @@ def summary(
             "batch": run.batch,
             "microbatches": run.microbatches,
         },
+        "recurrence": _recurrence(experiment, found),
         "flops": {
             "forward_per_token": operations.forward_per_token,
             "training_per_token": operations.training_per_token,
@@ -99,6 +100,18 @@ def _by_device(
     }
 
 
+def _recurrence(experiment: config.Experiment, found: abstract.Abstract) -> str:
+    """What becomes of a model's memory between batches; empty for a model that has none."""
+    if not found.net.recurrent:
+        return ""
+    if found.state.carry is None:
+        return (
+            f"none: rows of {experiment.data.example} come in random order; the memory of the model "
+            "needs an example of streams"
+        )
+    return "each row's memory goes on from batch to batch; it is saved with the run"
+
+
 def _checkpoints(experiment: config.Experiment) -> int:
     """How many are kept at most: the newest, the best, and every ``keep_every``."""
     run = experiment.run
@@ -126,6 +139,7 @@ def render(found: dict[str, Any]) -> str:
             f"{run['steps']:,} steps, {run['rows']:,} rows, {amount(run['tokens'])} tokens, "
             f"{amount(found['flops']['run'])} operations",
         ),
+        *([_line("recurrence", found["recurrence"])] if found["recurrence"] else []),
         _line("mesh", f"data {mesh['data']} x fsdp {mesh['fsdp']} x tensor {mesh['tensor']}"),
         *_memory(found["memory"]),
         _line(
@@ -169,7 +183,9 @@ def _operations(found: dict[str, Any]) -> list[str]:
 
 
 def _memory(found: dict[str, Any]) -> list[str]:
-    parts = ("parameters", "optimizer", "gradients", "activations", "transient")
+    parts = ["parameters", "optimizer", "gradients", "activations", "transient"]
+    if found["memory"]:
+        parts.insert(3, "memory")
     each = ", ".join(f"{name} {size(found[name])}" for name in parts)
     return [
         _line("memory", f"{size(found['total'])} on each device (estimate)"),

@@ -9,6 +9,22 @@ do, while the orders stay new in every epoch.
 A batch is the next rows of that order, over the ends of windows and epochs alike, so nothing is
 left over and every batch is full. Each process takes its contiguous share of the rows: what a
 batch holds does not depend on how many processes there are.
+
+An example of ``order="stream"`` is read in *lanes* instead, for models with memory: the rows of a
+window are cut into as many stretches as a batch has rows, and place b of consecutive batches goes
+through one stretch from its beginning to its end. A window of 7 rows in batches of 3::
+
+    row of place    0  1  2       continues
+    batch 0         0  3  5        0  0  0
+    batch 1         1  4  6        1  1  1
+    (left over)     2
+
+The label ``continues`` is 1 where a row goes on from the one that stood at its place in the batch
+before, and 0 at the beginning of a stretch or where the plan says so. A batch holds rows of one
+window. In training the rows that fill no batch are left out of the visit, the last ones of some
+stretches; which stretches those are changes with every epoch, so that none is lost for good.
+Evaluation has them all. Windows of streams are larger where the batch is, so that a stretch has
+about ``LANE_ROWS`` rows at least.
 """
 
 from __future__ import annotations
@@ -29,6 +45,8 @@ from bert_variants.text.store import Store, StoreError
 from bert_variants.types import Batch
 
 WINDOW_TOKENS = 1 << 23
+LANE_ROWS = 32  # of a stretch: how far a memory reaches back through a window
+LEFT_OVER = "row that fills no batch (in training, this visit)"
 _EPOCH, _SLOT = 40, 24  # bits below the epoch, and below the window within an index
 
 
@@ -57,11 +75,15 @@ class Position:
 
 @dataclasses.dataclass(frozen=True)
 class _Planned:
-    """A window that is ready: its text, its rows, and the order in which they come."""
+    """A window that is ready: its text, its rows, and the order in which they come.
+
+    The first ``full`` of them are those of training; see ``lanes``.
+    """
 
     window: Window
     plan: Plan
     order: np.ndarray
+    full: int
     first_id: int
 
 
@@ -74,12 +96,34 @@ class _Taken:
     rows: np.ndarray
 
 
+def lanes(rows: int, batch: int, epoch: int) -> tuple[np.ndarray, int]:
+    """The order of a window's rows for models with memory.
+
+    Args:
+        rows: of the window.
+        batch: rows of a batch.
+        epoch: stretches move on by so many places, and with them what is left over.
+
+    Returns:
+        int64 [rows]: entry ``t * batch + b`` is the t-th row of the stretch at place b; those
+        that fill no batch come last, at the first places. And how many come before those.
+    """
+    long, left = divmod(rows, batch)
+    place = (np.arange(batch) + epoch) % batch  # of each stretch
+    size = long + (place < left)
+    first = np.empty(batch, np.int64)
+    first[place] = np.cumsum(size) - size
+    full = (first + np.arange(long)[:, None]).ravel()
+    return np.concatenate([full, first[:left] + long]), long * batch
+
+
 class Pipeline:
     """Batches of a split. Safe to use from several threads.
 
     Raises:
         StoreError: the split is empty.
-        ConfigError: a batch that the processes cannot share equally.
+        ConfigError: a batch that the processes cannot share equally, or an example of streams that
+            does not say which rows go on.
         RegistryError: an unknown example.
     """
 
@@ -95,7 +139,7 @@ class Pipeline:
         copies: int = 0,
         process_index: int = 0,
         process_count: int = 1,
-        window_tokens: int = WINDOW_TOKENS,
+        window_tokens: int = 0,
     ) -> None:
         """
         Args:
@@ -106,7 +150,8 @@ class Pipeline:
             seed: everything random comes from it.
             copies: see ``config.Data``.
             process_index, process_count: whose share of each batch this is.
-            window_tokens: text that is planned together, about.
+            window_tokens: text that is planned together, about; 0: ``WINDOW_TOKENS``, or more for
+                streams, see above.
         """
         if batch % process_count or not 0 <= process_index < process_count:
             raise ConfigError(
@@ -116,6 +161,14 @@ class Pipeline:
         self.store, self.length, self.batch_rows = store, length, batch
         self._split, self._seed, self._copies = split, seed, copies
         self._example = registry.lookup("example", example)
+        self._stream = self._example.traits["order"] == "stream"
+        if self._stream and "continues" not in self._example.traits["labels"]:
+            raise ConfigError(
+                f"example {example} makes streams, but has no label 'continues' that says where "
+                "one begins."
+            )
+        least = LANE_ROWS * batch * length if self._stream else 0
+        window_tokens = window_tokens or max(WINDOW_TOKENS, least)
         self._vocab = store.vocab
         share = batch // process_count
         self._share = process_index * share, (process_index + 1) * share
@@ -134,8 +187,16 @@ class Pipeline:
         """This process's share of the global batch at a position, and the position after it.
 
         Raises:
-            StoreError: damaged data, or a corpus of which the example makes no row at all.
+            StoreError: damaged data, or a corpus of which the example makes no row at all (of
+                streams: no batch).
+            ConfigError: a position of other data, or (streams) of batches of another size.
         """
+        row = position.index & ((1 << _SLOT) - 1)
+        if self._stream and row % self.batch_rows:
+            raise ConfigError(
+                f"{position} is in the middle of a batch of {self.batch_rows} rows: it comes from "
+                "batches of another size, whose streams are others."
+            )
         taken, after = self._take(position, self.batch_rows)
         return self._assembled(taken), after
 
@@ -146,8 +207,11 @@ class Pipeline:
     def fixed(self, rows: int) -> Iterator[Batch]:
         """The first ``rows`` rows of epoch 0, or all if it has fewer, in batches: for evaluation.
 
-        All batches have the same shape: the last one is filled up with rows in which nothing is
-        valid (``valid_BT`` False everywhere; labels 0), so what has no token must weigh nothing.
+        Rows of streams come in their lanes, window after window.
+
+        All batches have the same shape: the last one (of streams: of a window) is filled up with
+        rows in which nothing is valid (``valid_BT`` False everywhere; labels 0), so what has no
+        token must weigh nothing.
         """
         position = Position()
         while rows > 0 and position.epoch == 0:
@@ -155,7 +219,7 @@ class Pipeline:
             if not taken:  # the windows that were left have no row
                 return
             yield self._assembled(taken)
-            rows -= self.batch_rows
+            rows -= sum(len(some.rows) for some in taken)
             position = after
 
     def plan(self, epoch: int, slot: int) -> Plan:
@@ -172,36 +236,51 @@ class Pipeline:
     def _take(
         self, position: Position, rows: int, *, over: bool = True
     ) -> tuple[list[_Taken], Position]:
-        """The next ``rows`` rows and the position after them; ``over``: also of later epochs."""
+        """The next ``rows`` rows and the position after them.
+
+        With ``over`` as in training: on into later epochs. Else for evaluation: also the rows that
+        fill no batch, and of streams the rows of one window at a time.
+        """
         taken: list[_Taken] = []
         epoch, slot = position.epoch, position.index >> _SLOT
         row = position.index & ((1 << _SLOT) - 1)
         barren = 0
         while rows > 0:
             planned = self._planned(epoch, slot)
-            if row > len(planned.order):
+            end = planned.full if over else len(planned.order)
+            if row > end:
                 raise ConfigError(
-                    f"{position} is beyond the {len(planned.order)} rows of its window: it comes "
+                    f"{position} is beyond the {end} rows of its window: it comes "
                     "from other data, another example or another length."
                 )
-            some = planned.order[row : row + rows]
+            some = planned.order[row : min(row + rows, end)]
             if len(some):
                 taken.append(_Taken(epoch, planned, some))
             rows, row = rows - len(some), row + len(some)
-            if row < len(planned.order):
+            if row < end:
                 break
-            barren = 0 if len(planned.order) else barren + 1
+            barren = 0 if end else barren + 1
             if barren >= self.windows:
-                raise StoreError(self._no_rows(planned.plan))
+                raise StoreError(self._no_rows(planned))
             slot, row = slot + 1, 0
             if slot == self.windows:
                 epoch, slot = epoch + 1, 0
                 if not over:
                     break
+            if self._stream and not over and taken:
+                break
         return taken, Position(epoch, slot << _SLOT | row)
 
-    def _no_rows(self, plan: Plan) -> str:
-        reasons = ", ".join(f"{n} tokens: {why}" for why, n in plan.dropped.items() if n)
+    def _no_rows(self, planned: _Planned) -> str:
+        if len(planned.order):
+            return (
+                f"a window of the split '{self._split}' of {self.store.folder} has "
+                f"{len(planned.order)} rows of {self._example}, fewer than the {self.batch_rows} "
+                "of a batch, whose places go through it side by side. Take a smaller run.batch, "
+                "shorter rows, or more text."
+            )
+        dropped = planned.plan.dropped
+        reasons = ", ".join(f"{n} tokens: {why}" for why, n in dropped.items() if n)
         return (
             f"example {self._example} makes no row of length {self.length} from the split "
             f"'{self._split}' of {self.store.folder} ({reasons or 'it dropped nothing'})."
@@ -268,9 +347,27 @@ class Pipeline:
                 f"{len(plan)} rows in one window, at most {(1 << _SLOT) - 1} are possible. Make "
                 "window_tokens smaller."
             )
-        order = keys.host_rng(self._seed, "rows", epoch, number).permutation(len(plan))
         # Windows share the 32 bits of identities evenly, so that none needs to know the others.
-        return _Planned(window, plan, order, number * ((1 << 32) // self.windows))
+        first_id = number * ((1 << 32) // self.windows)
+        if self._stream:
+            order, full = lanes(len(plan), self.batch_rows, epoch)
+            return _Planned(window, _cut(plan, order, full, self.batch_rows), order, full, first_id)
+        order = keys.host_rng(self._seed, "rows", epoch, number).permutation(len(plan))
+        return _Planned(window, plan, order, len(order), first_id)
+
+
+def _cut(plan: Plan, order: np.ndarray, full: int, batch: int) -> Plan:
+    """The plan with its rows in lanes: a stretch begins anew; what training leaves out counts."""
+    continues = plan.labels["continues"].copy()
+    continues[order[:batch]] = 0
+    text = np.where(plan.start >= 0, plan.length, 0)
+    before = np.concatenate([[0], np.cumsum(text)])[plan.rows]
+    lost = int((before[order[full:] + 1] - before[order[full:]]).sum())
+    return dataclasses.replace(
+        plan,
+        labels={**plan.labels, "continues": continues},
+        dropped={**plan.dropped, LEFT_OVER: lost},
+    )
 
 
 def prefetch(pipeline: Pipeline, position: Position, depth: int = 2) -> Prefetch:

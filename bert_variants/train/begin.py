@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bert_variants.text.pipeline import Position
@@ -67,16 +68,23 @@ def begin(
     if found.damaged:
         note(f"going back to step {found.meta.step}, the newest valid one")
     position = Position.of(branches.position_after(found.meta, rollbacks))
-    if resume.order_changed(resume.changes(found.meta, setup.experiment, store, tokenizer)):
+    changed = resume.changes(found.meta, setup.experiment, store, tokenizer)
+    if resume.order_changed(changed, setup.experiment):
         position = Position(position.epoch + 1, 0)
         note(
             f"the order of rows is another one now: going on at the start of epoch {position.epoch}"
         )
-    return restored(found.state, found.meta, position)
+    return restored(setup, found.state, found.meta, position)
 
 
-def restored(state: TrainState, meta: Meta, position: Position) -> Beginning:
-    """A checkpoint as a beginning."""
+def restored(setup: Setup, state: TrainState, meta: Meta, position: Position) -> Beginning:
+    """A checkpoint as a beginning.
+
+    Where the data goes on somewhere else than it stopped, a model's memory is of other rows: it
+    begins empty.
+    """
+    if int(position) != meta.position:
+        state = dataclasses.replace(state, carry=_empty(setup.abstract_state.carry))
     return Beginning(
         state=state,
         step=meta.step,
@@ -86,6 +94,17 @@ def restored(state: TrainState, meta: Meta, position: Position) -> Beginning:
         saved=True,
         origin=f"its own step {meta.step}",
     )
+
+
+def _empty(memory: Any) -> Any:
+    """Zeros of the shapes, types and shardings of a memory; None of none."""
+    if memory is None:
+        return None
+    make = jax.jit(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), memory),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, memory),
+    )
+    return make()
 
 
 def from_start(setup: Setup, rollbacks: list[Rollback], note: Note) -> Beginning:

@@ -29,13 +29,16 @@ class Probe:
 
     Attributes:
         name: the prefix of its results.
-        step: ``(params, device batch) -> metrics``, unreduced.
+        step: ``(params, device batch, memory) -> (metrics, memory)``, the metrics unreduced.
         batches: device batches, made anew on each call.
+        memory: the empty memory, made anew on each call; None where there is none. It is the
+            evaluation's own: that of training is not touched.
     """
 
     name: str
-    step: Callable[[Any, Any], Metrics]
+    step: Callable[[Any, Any, Any], tuple[Metrics, Any]]
     batches: Callable[[], Iterable[Any]]
+    memory: Callable[[], Any] = lambda: None
 
 
 def unigram_nats(vocab: Vocab) -> jax.Array:
@@ -74,10 +77,11 @@ def evaluate(
     results: dict[str, float] = {}
     for probe in probes:
         total: dict[str, Mean] = {}
+        memory = probe.memory()
         for batch in probe.batches():
             if interrupted():
                 return {}
-            part = probe.step(params, batch)
+            part, memory = probe.step(params, batch, memory)
             total = jax.tree.map(jnp.add, total, dict(part)) if total else dict(part)
         results |= {f"{probe.name}/{k}": float(v.value()) for k, v in total.items()}
     return results

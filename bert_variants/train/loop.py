@@ -326,7 +326,7 @@ class _Life:
         if found is None:
             self._enter(begin.from_start(self.setup, self._rollbacks, self.reporter.note))
         else:
-            self._enter(begin.restored(found.state, found.meta, position))
+            self._enter(begin.restored(self.setup, found.state, found.meta, position))
 
 
 def _divided(mean: Any) -> float:

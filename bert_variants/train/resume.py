@@ -49,6 +49,8 @@ LAST_BITS = frozenset(
 )
 # After one of these a position in the old order of rows means nothing in the new one.
 ORDER = frozenset({"store", "data.example", "data.length", "data.copies", "run.seed"})
+# Of streams, whose lanes are the places of a batch, this is another order too.
+LANES = frozenset({"run.batch"})
 
 STORE, TOKENIZER = "store", "tokenizer"
 _PACKAGES = ("bert-variants", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -103,6 +105,8 @@ def accept(
 
     def judge(meta: Meta) -> None:
         found = changes(meta, experiment, store, tokenizer)
+        if LANES & set(found) and any(name.split("/")[0] == "carry" for name in meta.leaves):
+            raise ResumeRefusedError(_of_other_rows(experiment, meta))
         allowed = {*HARMLESS, *LAST_BITS, *experiment.run.allow_change}
         refused = {path: values for path, values in found.items() if path not in allowed}
         if refused:
@@ -120,9 +124,13 @@ def accept(
     return judge
 
 
-def order_changed(found: Mapping[str, tuple[Any, Any]]) -> bool:
+def order_changed(
+    found: Mapping[str, tuple[Any, Any]], experiment: config.Experiment
+) -> bool:
     """Whether the checkpoint's position is one of another order of rows."""
-    return bool(ORDER & set(found))
+    example = registry.lookup("example", experiment.data.example)
+    order = ORDER | LANES if example.traits["order"] == "stream" else ORDER
+    return bool(order & set(found))
 
 
 def _refusal(experiment: config.Experiment, meta: Meta, refused: Mapping[str, Any]) -> str:
@@ -137,6 +145,16 @@ def _refusal(experiment: config.Experiment, meta: Meta, refused: Mapping[str, An
             "Give the old ones, or another --run.dir for a new run. To go on with the new ones "
             f"in this run: --run.allow-change {fields}",
         ]
+    )
+
+
+def _of_other_rows(experiment: config.Experiment, meta: Meta) -> str:
+    run = experiment.run
+    return (
+        f"{run.dir} (step {meta.step}) holds a memory for each of its {meta.experiment.run.batch} "
+        f"rows of a batch; run.batch is {run.batch} now, and other rows go on from nothing in it. "
+        "Give the old run.batch, or begin a new run with these parameters: "
+        f"--run.init-from {run.dir} and another --run.dir."
     )
 
 

@@ -18,7 +18,7 @@ from bert_variants.models import network
 from bert_variants.text.pipeline import Pipeline
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.train import evaluate, fixed, optim, sharding, step
+from bert_variants.train import evaluate, fixed, optim, pll, sharding, step
 from bert_variants.train.state import TrainState
 from bert_variants.types import Batch, Corrupted, Leaf, Mean, Vocab
 
@@ -133,6 +133,7 @@ def _init(
 ) -> Callable[[Leaf], TrainState]:
     """The state of step 0, from the data of the root key."""
     rows = example_rows(experiment.data.length, registry.lookup("example", experiment.data.example))
+    empty = functools.partial(memory, net, experiment.data.example, experiment.run.batch)
 
     def init(root: Leaf) -> TrainState:
         params = net.init(jax.random.wrap_key_data(root), rows)
@@ -143,9 +144,20 @@ def _init(
             params=params,
             opt_state=optimizer.init(params),
             skipped=jnp.zeros((), jnp.int32),
+            carry=empty(),
         )
 
     return init
+
+
+def memory(net: network.Network, example: str, rows: int) -> Any:
+    """The empty memory of a batch of so many rows; None for a model that has none.
+
+    None too where the rows of ``example`` come in random order: a row then goes on from nothing,
+    and a model with memory is trained and judged without it (XLNet's own ablation).
+    """
+    streams = registry.lookup("example", example).traits["order"] == "stream"
+    return net.carry(rows) if streams else None
 
 
 def pipeline(experiment: config.Experiment, store: Store, split: str) -> Pipeline:
@@ -177,12 +189,18 @@ def make_probes(
         name: str, corruption: fixed.Bound, example: str, judged: tuple[step.Weighted, ...]
     ) -> evaluate.Probe:
         a_step = step.make_eval_step(net.apply, corruption, judged, seed=fixed.SEED)
+        # the rows of ``pll`` come several times in a row, which is nothing to go on from
+        remembers = name != pll.NAME
+        empty = functools.partial(memory, net, example, evals.batch) if remembers else lambda: None
+        kept = sharding.batch_shardings(jax.eval_shape(empty), mesh)
+        a_step = jax.jit(a_step, donate_argnums=2, out_shardings=(None, kept))
+        first = jax.jit(empty, out_shardings=kept)
         rows = fixed.rows_of(experiment, store, example, jax.process_index(), jax.process_count())
 
         def batches() -> Iterator[Batch]:
             return (sharding.put_batch(b, mesh) for b in fixed.batches(evals, name, rows))
 
-        return evaluate.Probe(name, on_mesh(mesh, jax.jit(a_step)), batches)
+        return evaluate.Probe(name, on_mesh(mesh, a_step), batches, on_mesh(mesh, first))
 
     own = bind(experiment.corruption, vocab)
     found = [probe("held_out", own, experiment.data.example, objectives)]

@@ -71,7 +71,7 @@ def make_train_step(
             terms = {o.name: o.objective(outputs, rows) for o in objectives}
             return sum(o.weight * terms[o.name].loss.total / whole[o.name] for o in objectives), (
                 terms,
-                outputs.carry,
+                _memory(rows, outputs),
             )
 
         grads, terms, carry = accumulate(
@@ -81,6 +81,8 @@ def make_train_step(
         finite = jnp.isfinite(norm)
         for term in terms.values():
             finite &= jnp.isfinite(term.loss.total)
+        for leaf in jax.tree.leaves(carry):  # it would spoil every step after this one
+            finite &= jnp.all(jnp.isfinite(leaf))
         rate = schedule(state.step)
 
         def moved() -> tuple[Any, Any]:
@@ -119,15 +121,26 @@ def where(true: Leaf, make: Callable[[], Any], old: Any) -> Any:
 
 def make_eval_step(
     apply: Apply, corruption: Corruption, objectives: Sequence[Weighted], *, seed: int
-) -> Callable[[Any, Batch], dict[str, Mean]]:
-    """The function ``(params, batch) -> metrics`` on static masks, unreduced, to be jitted."""
+) -> Callable[[Any, Batch, Any], tuple[dict[str, Mean], Any]]:
+    """The function ``(params, batch, carry) -> (metrics, carry)``, to be jitted: static masks, sums
+    unreduced.
 
-    def step(params: Any, batch: Batch) -> dict[str, Mean]:
+    ``carry`` is the memory before and after the batch, None where there is none.
+    """
+
+    def step(params: Any, batch: Batch, carry: Any) -> tuple[dict[str, Mean], Any]:
+        batch = batch.replace(carry=carry)
         rows = corruption(keys.corruption_keys(keys.root(seed), batch, 0, 1), batch)
         outputs = apply(params, rows)
-        return flatten({o.name: o.objective(outputs, rows) for o in objectives}, objectives)
+        terms = {o.name: o.objective(outputs, rows) for o in objectives}
+        return flatten(terms, objectives), _memory(rows, outputs)
 
     return step
+
+
+def _memory(rows: Corrupted, outputs: Outputs) -> Any:
+    """What a model hands on, where it was given something: no memory in, none out."""
+    return None if rows.carry is None else outputs.carry
 
 
 def loss_weights(

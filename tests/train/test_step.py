@@ -257,10 +257,10 @@ def test_evaluation_repeats_its_masks_and_adds_up():
     )
     params = trainer().state.params
     rows = data.on_device(batch(6))
-    whole = run(params, rows)
-    visited = run(params, rows.replace(visit_B=rows.visit_B + 7))
+    whole, _ = run(params, rows, None)
+    visited, _ = run(params, rows.replace(visit_B=rows.visit_B + 7), None)
     data.assert_equal(whole, visited)
-    parts = [run(params, data.take(rows, slice(i, i + 8))) for i in (0, 8)]
+    parts = [run(params, data.take(rows, slice(i, i + 8)), None)[0] for i in (0, 8)]
     added = jax.tree.map(jnp.add, *parts)
     for name, mean in whole.items():
         np.testing.assert_allclose(mean.total, added[name].total, rtol=1e-5)

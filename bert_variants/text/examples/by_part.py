@@ -21,7 +21,19 @@ REPEATED = "row taken more than once"
 BEYOND = "row of a part beyond its weight"
 
 
-@registry.register("example", reserved=("length",), calls=("examples",))
+def _in_random_order(call: registry.Call) -> None:
+    """Refuse streams: rows drawn by weight from several parts go on from nothing."""
+    for inner in call.inner():
+        if inner.traits["order"] != "random":
+            raise registry.RegistryError(
+                f"example 'by_part' mixes rows, but those of '{inner}' are streams, which are only "
+                "whole in their order. Take an example whose rows stand for themselves."
+            )
+
+
+@registry.register(
+    "example", reserved=("length",), calls=("examples",), check=_in_random_order
+)
 def by_part(
     window: Window,
     rng: np.random.Generator,
