@@ -126,7 +126,7 @@ class Corrupted(Rows):
         inputs_BT: int32, what the model reads.
         at_BP: int32, positions to predict, ascending; 0 in unused slots.
         targets_BP: int32, the ids to predict; 0 in unused slots.
-        weights_BP: float32, 1 for a used slot, 0 for an unused one.
+        weights_BP: float32, 0 for an unused slot; 1 for a used one, or how often it counts.
         left_BP, right_BP: int32, the visible tokens just outside the span of ``at_BP``; -1 where
             there is none. None unless the corruption chooses spans.
         offset_BP: int32, index of ``at_BP`` within its span, from 0. None likewise.
@@ -164,6 +164,10 @@ class Outputs:
         pair_logits_BC: logits of the sentence-pair head.
         replaced_logits_BT: logits of "this token was replaced".
         replaced_BT: bool, which tokens a generator really replaced.
+        corrected_logits_BPV: logits of the original token at ``at_BP``, read off text in which a
+            generator replaced tokens.
+        all_logits_BTV: the same at every position.
+        copy_logits_BT: logits of "the token that was read here is the original one".
         carry: recurrent state to hand to the next call, or None.
         extras: name -> array, for what only one model has.
     """
@@ -177,6 +181,9 @@ class Outputs:
     pair_logits_BC: Leaf = None
     replaced_logits_BT: Leaf = None
     replaced_BT: Leaf = None
+    corrected_logits_BPV: Leaf = None
+    all_logits_BTV: Leaf = None
+    copy_logits_BT: Leaf = None
     carry: Leaf = None
     extras: Mapping[str, Leaf] = dataclasses.field(default_factory=dict)
 

@@ -21,7 +21,12 @@ def sample_keys(module: nn.Module, batch: Corrupted) -> jax.Array:
 
 
 def replace(
-    module: nn.Module, batch: Corrupted, logits_BPV: Leaf, temperature: float = 1.0
+    module: nn.Module,
+    batch: Corrupted,
+    logits_BPV: Leaf,
+    temperature: float = 1.0,
+    *,
+    disallow_correct: bool = False,
 ) -> tuple[Corrupted, jax.Array]:
     """``batch`` with the generator's samples as inputs, and bool [B, T] where those differ.
 
@@ -30,7 +35,13 @@ def replace(
         batch: the rows as the generator read them.
         logits_BPV: of the generator; no gradient passes.
         temperature: see ``ops.sampling.sample``.
+        disallow_correct: never draw the original token, so that every used slot is replaced
+            (google-research/electra:pretrain/pretrain_helpers.py, there by 1000 off its logit).
     """
+    if disallow_correct:
+        ids = jax.lax.broadcasted_iota(jnp.int32, logits_BPV.shape, 2)
+        original_BPV = ids == batch.targets_BP[..., None]
+        logits_BPV = jnp.where(original_BPV, -jnp.inf, logits_BPV)
     ids_BP = sample(sample_keys(module, batch), logits_BPV, temperature)
     inputs_BT, replaced_BT = replaced(batch.tokens_BT, batch.at_BP, batch.weights_BP, ids_BP)
     return batch.replace(inputs_BT=inputs_BT.astype(jnp.int32)), replaced_BT

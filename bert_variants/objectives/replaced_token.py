@@ -12,7 +12,7 @@ from bert_variants.registry import register
 from bert_variants.types import Corrupted, Outputs, Terms
 
 
-@register("objective", reads={"replaced_logits_BT": 0}, needs=())
+@register("objective", reads={"replaced_logits_BT": 0, "replaced_BT": 0}, needs=())
 def replaced_token(
     outputs: Outputs, batch: Corrupted, *, on: Literal["all", "predicted"] = "all"
 ) -> Terms:
@@ -36,17 +36,20 @@ def replaced_token(
     ``replaced`` among the metrics is the share of these tokens that was replaced: one minus it is
     the accuracy of saying "original" always. ``found`` is the share that was replaced and said so.
     """
-    labels_BT = outputs.replaced_BT.astype(jnp.float32)
-    logits_BT = outputs.replaced_logits_BT
-    nats_BT = optax.sigmoid_binary_cross_entropy(logits_BT, labels_BT)
-    said_BT = (logits_BT > 0).astype(jnp.float32)
-    right_BT = (said_BT == labels_BT).astype(jnp.float32)
-    of_each = nats_BT, right_BT, labels_BT, said_BT * labels_BT
+    logits, labels = outputs.replaced_logits_BT, outputs.replaced_BT
     weights = batch.valid_BT.astype(jnp.float32)
     if on == "predicted":
-        of_each = tuple(jnp.take_along_axis(x, batch.at_BP, axis=1) for x in of_each)
+        logits, labels = (jnp.take_along_axis(x, batch.at_BP, axis=1) for x in (logits, labels))
         weights = batch.weights_BP
-    nats, *others = (losses.weighted(x, weights) for x in of_each)
+    logits = jnp.where(weights > 0, logits, 0.0)  # what does not count may be anything, even NaN
+    said = (logits > 0).astype(jnp.float32)
+    labels = labels.astype(jnp.float32)
+    right = (said == labels).astype(jnp.float32)
     return Terms(
-        loss=nats, metrics=dict(zip(("accuracy", "replaced", "found"), others, strict=True))
+        loss=losses.weighted(optax.sigmoid_binary_cross_entropy(logits, labels), weights),
+        metrics={
+            "accuracy": losses.weighted(right, weights),
+            "replaced": losses.weighted(labels, weights),
+            "found": losses.weighted(said * labels, weights),
+        },
     )
