@@ -99,6 +99,31 @@ def choose_tokens(key: jax.Array, candidates_T: Leaf, n: Leaf) -> jax.Array:
     return (ranks(scores_T) < n) & candidates_T
 
 
+def draw_tokens(
+    key: jax.Array, candidates_T: Leaf, n: Leaf, most: int
+) -> tuple[jax.Array, jax.Array]:
+    """``n`` draws from the candidates, uniformly, with replacement.
+
+    Args:
+        key: a typed key.
+        candidates_T: bool.
+        n: how many draws, at most ``most``.
+        most: static.
+
+    Returns:
+        How often each token was drawn, int32 [T]; and the smallest of the uniform numbers that its
+        draws come with, float32 [T], 1 where there was none.
+    """
+    place_key, coin_key = jax.random.split(key)
+    order_T = jnp.argsort(~candidates_T, stable=True)
+    available = jnp.maximum(jnp.sum(candidates_T, dtype=jnp.int32), 1)
+    at_P = order_T[jax.random.randint(place_key, (most,), 0, available)]
+    used_P = jnp.arange(most) < n
+    coin_P = jnp.where(used_P, jax.random.uniform(coin_key, (most,)), 1.0)
+    times_T = jnp.zeros(candidates_T.shape, jnp.int32).at[at_P].add(used_P.astype(jnp.int32))
+    return times_T, jnp.ones(candidates_T.shape, jnp.float32).at[at_P].min(coin_P)
+
+
 def choose_groups(
     key: jax.Array, groups_T: Leaf, candidates_T: Leaf, n: Leaf, rounds: int = 16
 ) -> jax.Array:

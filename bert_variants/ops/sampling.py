@@ -16,41 +16,46 @@ def sample(keys_B: Leaf, logits_BPV: Leaf, temperature: float = 1.0) -> jax.Arra
     By the inverse of the distribution function, a uniform number a slot: first the block of 256
     ids, then the id in it. That reads the logits twice, where the Gumbel trick of the published
     code (google-research/electra:pretrain/pretrain_helpers.py) draws V random numbers a slot. Both
-    draw from the same distribution, up to the rounding of float32 sums.
+    draw from the same distribution, up to the rounding of float32 sums: ids of a probability below
+    about 1e-7 are drawn too rarely to tell how often.
 
     Args:
         keys_B: typed keys, one a row, so that a row's draw depends on its key alone.
-        logits_BPV: float; -inf is never drawn.
+        logits_BPV: float; -inf is never drawn, unless a slot has nothing else.
         temperature: above 0; small ones draw the likeliest id.
     """
-    logits_BPV = jax.lax.stop_gradient(logits_BPV).astype(jnp.float32) / temperature
-    vocab_size = logits_BPV.shape[-1]
+    logits_BPV = jax.lax.stop_gradient(logits_BPV).astype(jnp.float32)
+    count, vocab_size = logits_BPV.shape[1:]
     peak_BP1 = jnp.max(logits_BPV, axis=-1, keepdims=True)
-    power_BPV = jnp.exp(logits_BPV - peak_BP1)
+    power_BPV = jnp.exp((logits_BPV - peak_BP1) / temperature)
     blocks = -(-vocab_size // BLOCK)
     padded = jnp.pad(power_BPV, [(0, 0), (0, 0), (0, blocks * BLOCK - vocab_size)])
     power_BPKI = padded.reshape(*power_BPV.shape[:2], blocks, BLOCK)
-    upper_BPK = jnp.cumsum(jnp.sum(power_BPKI, axis=-1), axis=-1)
-    uniform_BP = jax.vmap(lambda key: jax.random.uniform(key, logits_BPV.shape[1:2]))(keys_B)
+    block_BPK = jnp.sum(power_BPKI, axis=-1)
+    upper_BPK = jnp.cumsum(block_BPK, axis=-1)
+    uniform_BP = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys_B)
     wanted_BP = uniform_BP * upper_BPK[..., -1]
-    # the first block whose sum of all before and itself is above: never an empty one
-    block_BP = jnp.sum(upper_BPK <= wanted_BP[..., None], axis=-1)
-    block_BP = jnp.minimum(block_BP, blocks - 1)
-    at = block_BP[..., None, None]
-    inside_BPI = jnp.take_along_axis(power_BPKI, at, axis=2)[:, :, 0]
-    before_BP = jnp.where(
-        block_BP > 0,
-        jnp.take_along_axis(upper_BPK, jnp.maximum(at[..., 0] - 1, 0), axis=2)[..., 0],
-        0.0,
-    )
-    upper_BPI = jnp.cumsum(inside_BPI, axis=-1)
-    # rounding may leave what is wanted at or above the block's last sum: then its last likely id
+    chosen_BP = _first_above(upper_BPK, block_BPK > 0, wanted_BP)
+    at = chosen_BP[..., None]
+    before_BP = jnp.take_along_axis(upper_BPK - block_BPK, at, axis=2)[..., 0]
+    power_BPI = jnp.take_along_axis(power_BPKI, at[..., None], axis=2)[:, :, 0]
     rest_BP = wanted_BP - before_BP
-    place_BP = jnp.sum(upper_BPI <= rest_BP[..., None], axis=-1)
-    likely_BPI = inside_BPI > 0
-    last_BP = BLOCK - 1 - jnp.argmax(likely_BPI[..., ::-1], axis=-1)
-    place_BP = jnp.minimum(place_BP, last_BP)
-    return (block_BP * BLOCK + place_BP).astype(jnp.int32)
+    place_BP = _first_above(jnp.cumsum(power_BPI, axis=-1), power_BPI > 0, rest_BP)
+    return (chosen_BP * BLOCK + place_BP).astype(jnp.int32)
+
+
+def _first_above(upper_xN: Leaf, likely_xN: Leaf, wanted_x: Leaf) -> jax.Array:
+    """The first likely entry whose running sum is above what is wanted, else the last likely one.
+
+    Running sums are rounded, by some backends not even monotonically: an entry of probability 0
+    may seem to take up some of the range. It is never chosen.
+    """
+    size = upper_xN.shape[-1]
+    entries = jax.lax.broadcasted_iota(jnp.int32, upper_xN.shape, upper_xN.ndim - 1)
+    above_xN = likely_xN & (upper_xN > wanted_x[..., None])
+    first_x = jnp.min(jnp.where(above_xN, entries, size), axis=-1)
+    last_x = jnp.max(jnp.where(likely_xN, entries, 0), axis=-1)
+    return jnp.minimum(first_x, last_x)
 
 
 def replaced(
@@ -58,7 +63,7 @@ def replaced(
 ) -> tuple[jax.Array, jax.Array]:
     """The original text with samples put in, and where that changed it.
 
-    A worked row (variants of the same position in unused slots change nothing)::
+    A worked row (what stands in unused slots changes nothing)::
 
         tokens    a b c d      at   1 2 0      samples  b x 9
         weights   1 1 0
@@ -66,7 +71,7 @@ def replaced(
 
     Args:
         tokens_BT: the original ids: what was [MASK] to the generator is never seen here.
-        at_BP, weights_BP: the predicted positions and which slots are used.
+        at_BP, weights_BP: the predicted positions, each once, and which slots are used.
         samples_BP: ids.
 
     Returns:
