@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -73,6 +74,12 @@ class Optim:
         no_decay: parameters whose path matches one of these regular expressions are not decayed
             (and take no trust ratio in LAMB).
         clip: largest global gradient norm; 0: no clipping.
+        freeze: parameters whose path matches one of these regular expressions never change. They
+            have no moments, and no part in the norm that is clipped.
+        layer_decay: each layer learns at this share of the rate of the one above it, for
+            fine-tuning; 1: all alike. See ``train/optim.py:scale_by_depth``.
+        layer_decay_gap: further factors of it between the heads and the top layer: ELECTRA was
+            published with 1 and says that 0 was meant.
     """
 
     optimizer: str = "adamw(bias_correction=False)"
@@ -82,6 +89,9 @@ class Optim:
     weight_decay: float = 0.01
     no_decay: tuple[str, ...] = ("bias$", "norm/scale$")
     clip: float = 1.0
+    freeze: tuple[str, ...] = ()
+    layer_decay: float = 1.0
+    layer_decay_gap: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +131,11 @@ class Run:
         keep: newest checkpoints that are kept, beside the best by held-out loss.
         keep_every: also keep every checkpoint whose step is a multiple; 0: none.
         init_from: a run or model directory whose parameters start this run; empty: random.
+        init_map: where its parameters have other names: entries "HERE <- THERE". What the regular
+            expression HERE finds in the path of a parameter of this run is replaced by THERE, which
+            gives its path in ``init_from``. An entry "HERE" alone: these start at random. The first
+            entry that finds something counts; without one the names are the same. With a map, what
+            is not taken is told and left; see ``train/origins.py``.
         output_bias: what the bias of the heads that predict tokens starts at: zeros as in BERT, or
             the log of the corpus's unigram probabilities, which spares a short run the steps that
             learn them.
@@ -143,6 +158,7 @@ class Run:
     keep: int = 2
     keep_every: int = 0
     init_from: str = ""
+    init_map: tuple[str, ...] = ()
     output_bias: Literal["zeros", "unigram"] = "zeros"
     allow_change: tuple[str, ...] = ()
     max_skipped: int = 5
@@ -220,6 +236,33 @@ class Experiment:
                 if call or path not in _OPTIONAL_CALLS:
                     _parse_named(path, call, family)
         objective_terms(self.objectives)
+        if not 0 < self.optim.layer_decay <= 1:
+            raise ConfigError(
+                f"optim.layer_decay is {self.optim.layer_decay}, expected 0 < x <= 1."
+            )
+        if self.run.init_map and not self.run.init_from:
+            raise ConfigError("run.init_map is given, but run.init_from is empty.")
+        for path in ("optim.no_decay", "optim.freeze", "run.init_map"):
+            for entry in get_field(self, path):
+                _check_pattern(path, entry)
+
+
+def init_map_entry(entry: str) -> tuple[str, str | None]:
+    """An entry of ``run.init_map``: (HERE, THERE), or (HERE, None) where there is no arrow.
+
+    ``"^discriminator/ <- generator/"`` is ``("^discriminator/", "generator/")``.
+    """
+    here, arrow, there = entry.partition("<-")
+    return here.strip(), there.strip() if arrow else None
+
+
+def _check_pattern(path: str, pattern: str) -> None:
+    if path == "run.init_map":
+        pattern, _ = init_map_entry(pattern)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{path}: {pattern!r} is no regular expression: {error}.") from None
 
 
 _AT_LEAST = {
@@ -230,6 +273,7 @@ _AT_LEAST = {
     "optim.warmup": 0,
     "optim.weight_decay": 0,
     "optim.clip": 0,
+    "optim.layer_decay_gap": 0,
     "run.steps": 1,
     "run.batch": 1,
     "run.microbatches": 1,

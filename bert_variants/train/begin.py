@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bert_variants.text.pipeline import Position
-from bert_variants.train import branches, checkpoint, leaves, resume
+from bert_variants.train import branches, resume
 from bert_variants.train.branches import Rollback
 from bert_variants.train.checkpoint import Checkpoints
-from bert_variants.train.errors import ResumeRefusedError
 from bert_variants.train.manifest import DamagedError
 from bert_variants.train.meta import Meta
+from bert_variants.train.origins import params_of
 from bert_variants.train.restore import newest_valid
 from bert_variants.train.setup import Setup
 from bert_variants.train.state import TrainState
@@ -56,6 +54,7 @@ def begin(
     Raises:
         CheckpointError: there are checkpoints and none is valid. A run never silently starts anew.
         ResumeRefusedError: the run was made with other settings, or ``init_from`` does not fit.
+        ConfigError: an entry of ``run.init_map`` that finds nothing.
     """
     _discard_abandoned(checkpoints, rollbacks, note)
     store, tokenizer = setup.store.fingerprint, setup.tokenizer.fingerprint
@@ -112,44 +111,11 @@ def from_start(setup: Setup, rollbacks: list[Rollback], note: Note) -> Beginning
     init_from = setup.experiment.run.init_from
     state, origin = setup.init_state(), "nothing"
     if init_from:
-        state = dataclasses.replace(state, params=_params_of(setup, Path(init_from), note))
+        state = dataclasses.replace(state, params=params_of(setup, state.params, note))
         origin = f"the parameters of {init_from}"
     passed = [r.position for r in rollbacks if r.to_step == 0]
     position = Position.of(passed[-1]) if passed else Position()
     return Beginning(state, 0, position, 0, {}, False, origin)
-
-
-def _params_of(setup: Setup, run_dir: Path, note: Note) -> Any:
-    """Another run's parameters, on the mesh as this run's lie."""
-    found = checkpoint.load(run_dir)
-    if (
-        found.tokenizer.fingerprint != setup.tokenizer.fingerprint
-        and resume.TOKENIZER not in setup.experiment.run.allow_change
-    ):
-        raise ResumeRefusedError(
-            f"run.init_from {run_dir} was trained with another tokenizer "
-            f"({found.tokenizer.fingerprint[:12]}, here {setup.tokenizer.fingerprint[:12]}): its "
-            "embeddings mean other tokens. To take them all the same: --run.allow-change tokenizer"
-        )
-    theirs, _ = leaves.flatten(found.params)
-    mine, structure = leaves.flatten(setup.abstract_state.params)
-    shapes = {n: (x.shape, x.dtype) for n, x in theirs.items()}
-    different = sorted(
-        n
-        for n in {*mine, *theirs}
-        if n not in mine or shapes.get(n) != (mine[n].shape, mine[n].dtype)
-    )
-    if different:
-        name = different[0]
-        raise ResumeRefusedError(
-            f"run.init_from {run_dir} does not fit model {setup.experiment.model}: {name} is "
-            f"{shapes.get(name, 'missing')} there, "
-            f"{mine[name].shape if name in mine else 'not wanted'} here "
-            f"({len(different)} arrays differ)."
-        )
-    note(f"parameters come from {run_dir}, step {found.step}")
-    placed = [jax.device_put(np.asarray(theirs[n]), x.sharding) for n, x in mine.items()]
-    return jax.tree_util.tree_unflatten(structure, placed)
 
 
 def _discard_abandoned(checkpoints: Checkpoints, rollbacks: list[Rollback], note: Note) -> None:
