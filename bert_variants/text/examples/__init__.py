@@ -10,6 +10,7 @@ nsp_pairs       BERT's pairs                                            next_sen
 segment_pairs   the same with RoBERTa's two separators                  next_sentence: 1 random
 sentence_pairs  two single sentences                                    next_sentence: 1 random
 sop_pairs       ALBERT's two parts in order or swapped                  swapped: 1 swapped
+electra_pairs   ELECTRA's one or two segments of running text           none
 three_way_pairs StructBERT's next, previous or random                   sentence_order: 0, 1, 2
 dialogue        ERNIE's three turns, segments say who speaks            real: 0 fake, 1 real
 by_part         each part of a mix by one of these, drawn by weight     of all of them, else -1
