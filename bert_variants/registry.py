@@ -38,10 +38,17 @@ FAMILIES: dict[str, tuple[str, int]] = {
 
 # What an entry declares of itself if it does not say otherwise.
 _TRAITS: dict[str, dict[str, Any]] = {
-    "corruption": {"gives": (), "needs": (), "calls": (), "check": None, "budget": "most"},
+    "corruption": {
+        "gives": (),
+        "needs": (),
+        "calls": (),
+        "check": None,
+        "budget": "most",
+        "random": True,
+    },
     "objective": {"needs": ()},
     "example": {"labels": (), "order": "random"},
-    "model": {"recurrent": False},
+    "model": {"recurrent": False, "reads": ()},
     "units": {"files": ()},
 }
 
