@@ -400,6 +400,13 @@ def check(experiment: Experiment) -> None:
         for field in chosen.traits["needs"]:
             if not get_field(experiment, field):
                 raise ConfigError(f"corruption '{chosen}' needs {field}, which is empty.")
+        if _leaves_the_answers(chosen) and "order_BT" not in model.traits["reads"]:
+            able = [n for n in registry.names("model") if _reads_order(n)]
+            raise ConfigError(
+                f"corruption '{chosen}' leaves what is to be predicted in the text and says in "
+                f"which order it may be read, but model '{model.name}' reads all of it at once. "
+                f"Models that keep to an order: {', '.join(able)}."
+            )
     given = {f"labels.{name}" for name in example.traits["labels"]}
     given |= set(corruption.traits["gives"])
     for objective in objectives:
@@ -416,6 +423,16 @@ def check(experiment: Experiment) -> None:
                     f"objective '{objective.name}' reads {output}, which model '{model.name}' "
                     f"does not make. It makes: {', '.join(model.traits['outputs'])}."
                 )
+
+
+def _leaves_the_answers(corruption: registry.Call) -> bool:
+    """Whether it, or one that it holds, predicts tokens that stand in its inputs, by an order."""
+    within = any(_leaves_the_answers(inner) for inner in corruption.inner())
+    return within or "order_BT" in corruption.entry.traits["gives"]
+
+
+def _reads_order(model: str) -> bool:
+    return "order_BT" in registry.entry("model", model).traits["reads"]
 
 
 def wanted_outputs(experiment: Experiment) -> tuple[tuple[str, int], ...]:
