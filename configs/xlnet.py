@@ -46,7 +46,7 @@ def get_config(size: Size = "base", memory: Literal["on", "off"] = "on") -> Expe
     parent = bert.get_config(size)
     length = parent.data.length if size == "tiny" else 512
     remembered = length // 2
-    sizes = {k: v for k, v in registry.lookup("model", parent.model).kwargs.items()}
+    sizes = dict(registry.lookup("model", parent.model).kwargs)
     variant = dataclasses.replace(
         parent,
         name=f"xlnet-{size}" + ("" if memory == "on" else "-no-memory"),
@@ -75,7 +75,7 @@ def get_config(size: Size = "base", memory: Literal["on", "off"] = "on") -> Expe
         return variant
     return dataclasses.replace(
         variant,
-        data=dataclasses.replace(variant.data, tokenizer="sentencepiece(size=32000)"),
+        data=dataclasses.replace(variant.data, tokenizer="sentencepiece(size=32000, coverage=0.99995)"),
         optim=dataclasses.replace(variant.optim, lr=4e-4, warmup=40_000),
         run=dataclasses.replace(variant.run, steps=500_000, batch=8192, microbatches=32),
     )
