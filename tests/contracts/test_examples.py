@@ -101,6 +101,24 @@ def test_almost_no_text_is_lost_unaccounted(name, length):
     assert (~covered).sum() <= sum(plan.dropped.values())
 
 
+def test_streams_are_planned_in_reading_order(name):
+    """A row that goes on begins behind where the row before it began; the first goes on from none."""
+    traits = registry.entry("example", name).traits
+    if traits["order"] != "stream":
+        assert "continues" not in traits["labels"]
+        return
+    plan = planned(name, make_window(6))
+    continues = plan.labels["continues"]
+    assert set(np.unique(continues)) <= {0, 1}
+    assert continues[0] == 0
+    assert continues.sum() > len(plan) // 2
+    first = [
+        next(s for s in plan.start[a:b] if s >= 0)
+        for a, b in zip(plan.rows[:-1], plan.rows[1:], strict=True)
+    ]
+    assert (np.diff(first)[continues[1:] == 1] > 0).all()
+
+
 @pytest.mark.parametrize("documents", [[1], [1, 1], [300]])
 def test_the_smallest_windows(name, documents):
     """One document, documents of one token, a sentence that is much too long: no crash."""
