@@ -4,7 +4,8 @@
 a token (the content stream) is made of the tokens whose place is not later than its own, itself
 included; a prediction (the query stream) of those whose place is earlier, so never of itself. By
 induction over the layers nothing that is predicted has been seen: a state holds no token of a later
-place than its own.
+place than its own. A row of -1 alone has no order: ``stages`` makes such rows while it is the turn
+of a part that gives none.
 
 For XLNet's orders this is what zihangdai/xlnet does with its perm_mask (data_utils.py:_local_perm,
 modeling.py:transformer_xl), where 1 means "may not". The plain form of the paper (Yang et al. 2019,
@@ -68,18 +69,19 @@ def query_visible(
 
     Args:
         at_BP: int32.
-        valid_BT, order_BT, packs_BT: as for ``content_visible``; without an order a prediction is
-            made of all tokens but the one at its own position.
+        valid_BT, order_BT, packs_BT: as for ``content_visible``; without an order, or in a row of
+            -1 alone, a prediction is made of all tokens but the one at its own position.
     """
 
     def at(x_BT: Leaf) -> jax.Array:
         return jnp.take_along_axis(x_BT, at_BP, axis=1)[:, :, None]
 
-    if order_BT is None:
-        column_T = jnp.arange(valid_BT.shape[1], dtype=jnp.int32)
-        visible_BPT = valid_BT[:, None, :] & (column_T[None, None, :] != at_BP[:, :, None])
-    else:
-        visible_BPT = valid_BT[:, None, :] & (order_BT[:, None, :] < at(order_BT))
+    column_T = jnp.arange(valid_BT.shape[1], dtype=jnp.int32)
+    earlier_BPT = column_T[None, None, :] != at_BP[:, :, None]
+    if order_BT is not None:
+        own_BP1 = at(order_BT)
+        earlier_BPT = jnp.where(own_BP1 < 0, earlier_BPT, order_BT[:, None, :] < own_BP1)
+    visible_BPT = valid_BT[:, None, :] & earlier_BPT
     if packs_BT is not None:
         visible_BPT = visible_BPT & (packs_BT[:, None, :] == at(packs_BT))
     return visible_BPT

@@ -101,3 +101,15 @@ def test_left_to_right_is_an_order_too():
     at = jnp.asarray([[0, 2]], jnp.int32)
     found = permutation.query_visible(at, valid, places)
     np.testing.assert_array_equal(found[0], [[0, 0, 0, 0], [1, 1, 0, 0]])
+
+
+def test_a_row_of_minus_one_has_no_order():
+    places = jnp.concatenate([order(), jnp.full((1, 6), -1, jnp.int32)])
+    valid = jnp.ones((2, 6), bool)
+    at = jnp.asarray([[1, 3], [1, 3]], jnp.int32)
+    assert permutation.content_visible(valid, places)[1].all()
+    found = permutation.query_visible(at, valid, places)
+    np.testing.assert_array_equal(found[1:], permutation.query_visible(at[1:], valid[1:]))
+    np.testing.assert_array_equal(
+        found[:1], permutation.query_visible(at[:1], valid[:1], places[:1])
+    )
