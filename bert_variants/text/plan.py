@@ -60,6 +60,8 @@ class Plan:
         start, length, segment: int64, int32, int32 [n_pieces]; see the module's docstring.
         pack: int32 [n_pieces]: which of the sequences packed into a row a piece belongs to, from
             1; None where a row is one sequence.
+        backward: bool [n_rows]: rows whose pieces, listed in the order of reading, are each read from
+            their last token to their first; None where there are none.
         labels: name -> integer array [n_rows]; -1 where a row has no such label.
         dropped: reason -> how many tokens were left out for it.
         altered: reason -> how many sentences (or rows, where it says so) were not taken as asked.
@@ -70,6 +72,7 @@ class Plan:
     length: np.ndarray
     segment: np.ndarray
     pack: np.ndarray | None = None
+    backward: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     altered: Mapping[str, int] = dataclasses.field(default_factory=dict)

@@ -27,6 +27,7 @@ class _Pieces:
     size: np.ndarray
     segment: np.ndarray
     pack: np.ndarray | None
+    backward: np.ndarray | None
     valid: np.ndarray
 
 
@@ -65,14 +66,23 @@ def assemble(
     special = np.where(text, 0, -1 - pieces.start).astype(np.int32)
     source = np.repeat(pieces.start - begin, pieces.size)
     source += np.arange(cells)
+    back = None
+    if pieces.backward is not None:
+        back = np.repeat(pieces.backward, pieces.size)
+        mirror = np.repeat(2 * pieces.start + pieces.size - 1, pieces.size)
+        source = np.where(back, mirror - source, source)
     is_text = np.repeat(text, pieces.size)
     tokens = np.take(window.tokens, source, mode="clip").astype(np.int32)
     np.copyto(tokens, np.repeat(special, pieces.size), where=~is_text)
-    starts = np.take(window.word_starts, source, mode="clip") & is_text
+    # read backwards, a word begins where it ends: in front of what begins a word
+    begins = source if back is None else source + back
+    starts = np.take(window.word_starts, begins, mode="clip") & is_text
     starts[begin[text]] = True
     units, kinds = np.full(shape, -1, np.int32), None
     if window.units is not None:
         code = np.take(window.units, source, mode="clip")
+        if back is not None:
+            code = _from_the_end(code, np.take(window.units, begins, mode="clip"), back)
         units, kinds = _units(code, is_text, begin[text], shape)
     packs = None if pieces.pack is None else np.repeat(pieces.pack, pieces.size).reshape(shape)
     return Batch(
@@ -153,7 +163,10 @@ def _pieces(plan: Plan, rows: np.ndarray, window: Window, vocab: Vocab, length: 
     if plan.pack is not None:
         pack = np.take(plan.pack, which, mode="clip")
         pack[pads] = 0
-    return _Pieces(start, size, segment, pack, valid)
+    backward = None
+    if plan.backward is not None:
+        backward = np.repeat(plan.backward[rows], counts)
+    return _Pieces(start, size, segment, pack, backward, valid)
 
 
 def _numbered(starts: np.ndarray, inside: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -173,6 +186,19 @@ def _units(
     starts = (code >= UNIT_START) & inside
     starts[text_begin] = inside[text_begin]
     return _numbered(starts, inside, shape), kind.reshape(shape)
+
+
+def _from_the_end(code: np.ndarray, behind: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """The codes of units where they are read backwards: one begins in front of another or of none.
+
+    Args:
+        code: of each token, as ``Window.units``.
+        behind: of the token behind it in the text.
+        back: bool, which tokens are read backwards.
+    """
+    last = (behind >= UNIT_START) | ((behind & UNIT_KIND) == 0)
+    turned = (code & UNIT_KIND) | np.where(last, UNIT_START, 0).astype(code.dtype)
+    return np.where(back, turned, code)
 
 
 def _positions(packs: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:

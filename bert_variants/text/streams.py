@@ -18,16 +18,19 @@ from bert_variants.text.plan import Window
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """The places of a window.
+    """The places of a window, counted from its beginning or, ``backward``, from its end.
 
     Attributes:
-        documents: int64 [n_documents + 1], the place where each document begins; the end last.
-        sentences: int64, ascending: the places where a sentence or a separator begins; the end
-            last.
+        documents: int64 [n_documents + 1], where each document begins, counted from the beginning
+            in both directions; the end last.
+        sentences: int64, ascending: the places where a sentence or a separator begins, in the
+            direction of reading; the end last.
+        backward: whether place 0 is the last one.
     """
 
     documents: np.ndarray
     sentences: np.ndarray
+    backward: bool = False
 
     @classmethod
     def of(cls, window: Window) -> Stream:
@@ -38,13 +41,20 @@ class Stream:
         sentences = np.concatenate([window.sentences[:-1] + in_document, documents[1:] - 1])
         return cls(documents, np.append(np.sort(sentences), documents[-1]))
 
+    def mirrored(self) -> Stream:
+        """The same stream in the other direction: place p is now ``end - 1 - p``."""
+        return Stream(self.documents, self.end - self.sentences[::-1], not self.backward)
+
     @property
     def end(self) -> int:
         """How many places there are."""
         return int(self.documents[-1])
 
     def text_before(self, places: np.ndarray) -> np.ndarray:
-        """How many tokens of text, separators not counted, stand before each place."""
+        """How many tokens of text, separators not counted, are read before each place."""
+        if self.backward:
+            every = self.end - (len(self.documents) - 1)
+            return every - self.mirrored().text_before(self.end - places)
         return places - np.searchsorted(self.documents[1:], places, side="right")
 
     def cut(
@@ -52,16 +62,21 @@ class Stream:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Stretches of places as pieces of a plan.
 
-        The stretch 1 .. 5 of the stream above: the text 1 .. 2, the separator, the text 3.
+        The stretch 1 .. 5 of the stream above: the text 1 .. 3, the separator, the text 3 .. 4;
+        mirrored, the stretch 2 .. 6 is these in the other order.
 
         Args:
             begin, end: int64 [n], ``begin < end``.
             separator: its id.
 
         Returns:
-            start int64 and length int32 of the pieces (see ``plan``), in order, and to which of
-            the stretches each belongs.
+            start int64 and length int32 of the pieces (see ``plan``), in the order of reading, and
+            to which of the stretches each belongs.
         """
+        if self.backward:
+            start, size, which = self.mirrored().cut(self.end - end, self.end - begin, separator)
+            order = np.lexsort((-np.arange(len(which)), which))
+            return start[order], size[order], which[order]
         first = np.searchsorted(self.documents, begin, side="right") - 1
         parts = np.searchsorted(self.documents, end - 1, side="right") - first
         which = np.repeat(np.arange(len(begin)), parts)

@@ -316,3 +316,13 @@ def test_an_example_of_streams_says_where_they_begin(store, monkeypatch):
     )
     with pytest.raises(ConfigError, match="silent.*no label 'continues'"):
         rows(store, example="silent()")
+
+
+def test_half_of_the_places_may_read_backwards(store):
+    """Forward rows are the first half of a window's, so of the places of an even batch."""
+    pipeline = rows(store, example="xlnet_stream(directions='both')", length=20)
+    for batch in epoch(pipeline, 0):
+        counts = batch.labels["backward"].reshape(2, BATCH // 2).sum(1).tolist()
+        assert counts in ([0, 3], [1, 3])  # the border may lie within a place's stretch
+    found = follow(epoch(pipeline, 0))
+    assert np.mean([continues for _, (_, _, continues) in found]) > 0.8

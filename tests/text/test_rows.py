@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import corpora
 import numpy as np
 import pytest
@@ -29,20 +31,25 @@ def slow(plan, rows, window, length):
             start = int(plan.start[piece])
             if plan.pack is not None and plan.length[piece] and plan.pack[piece] != pack:
                 pack, origin = int(plan.pack[piece]), len(row["tokens"])
-            for n in range(plan.length[piece]):
+            back = plan.backward is not None and bool(plan.backward[r])
+            size = int(plan.length[piece])
+            for n in range(size):
                 text = start >= 0
-                at = start + n
+                at = start + (size - 1 - n if back else n)
                 row["tokens"].append(int(window.tokens[at]) if text else -start - 1)
                 row["positions"].append(len(row["positions"]) - origin)
                 row["segments"].append(int(plan.segment[piece]))
                 row["valid"].append(True)
                 row["maskable"].append(text)
                 row["packs"].append(pack)
-                if text and (n == 0 or window.word_starts[at]):
+                if text and (n == 0 or window.word_starts[at + back]):
                     word += 1
                 row["words"].append(word if text else -1)
                 code = int(window.units[at]) if text and window.units is not None else 0
-                if code & 127 and (n == 0 or code & 128):
+                begins = bool(code & 128)
+                if text and window.units is not None and back and n:  # in front of another, or none
+                    begins = bool(window.units[at + 1] & 128) or not window.units[at + 1] & 127
+                if code & 127 and (n == 0 or begins):
                     unit += 1
                 row["units"].append(unit if code & 127 else -1)
                 row["unit_kinds"].append((code & 127) - 1)
@@ -86,6 +93,9 @@ def plans(draw):
     plan = Plan(*arrays, labels={"name": np.arange(len(rows) - 1)})
     if not draw(st.booleans()):
         plan = Plan(plan.rows, plan.start, plan.length, plan.segment, labels=plan.labels)
+    if draw(st.booleans()):
+        turned = [draw(st.booleans()) for _ in range(len(plan))]
+        plan = dataclasses.replace(plan, backward=np.array(turned))
     return window, plan
 
 
@@ -142,6 +152,29 @@ def test_worked_row_of_the_glossary():
         **dict.fromkeys(("valid_BT", "maskable_BT"), np.dtype(bool)),
         **dict.fromkeys(("example_id_B", "visit_B"), np.dtype(np.uint32)),
     }
+
+
+def test_a_row_read_backwards():
+    """The glossary's text from its end: a word begins with its last piece."""
+    window = Window(
+        documents=np.array([0, 2]),
+        sentences=np.array([0, 3, 4]),
+        tokens=np.array([10, 11, 12, 13], np.uint16),  # the cat ##s | ran
+        word_starts=np.array([True, True, False, True]),
+        units=np.array([0, 0x82, 2, 0x81], np.uint8),
+    )
+    plan = Plan(
+        rows=np.array([0, 3, 6]),
+        start=np.array([0, -4, -3, 0, -4, -3]),
+        length=np.array([4, 1, 1, 4, 1, 1], np.int32),
+        segment=np.zeros(6, np.int32),
+        backward=np.array([True, False]),
+    )
+    batch = assemble(plan, np.array([0, 1]), window, VOCAB, 6)
+    assert batch.tokens_BT.tolist() == [[13, 12, 11, 10, 3, 2], [10, 11, 12, 13, 3, 2]]
+    assert batch.words_BT.tolist() == [[0, 1, 1, 2, -1, -1], [0, 1, 1, 2, -1, -1]]
+    assert batch.units_BT.tolist() == [[0, 1, 1, -1, -1, -1], [-1, 0, 0, 1, -1, -1]]
+    assert batch.unit_kinds_BT.tolist() == [[0, 1, 1, -1, -1, -1], [-1, 1, 1, 0, -1, -1]]
 
 
 def test_a_row_that_is_too_long_is_an_error():

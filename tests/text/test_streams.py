@@ -53,17 +53,22 @@ def test_the_worked_stream():
     assert stream.sentences.tolist() == [0, 3, 4, 5, 6, 7]
     assert stream.end == 7
     assert stream.text_before(np.arange(8)).tolist() == [0, 1, 2, 3, 3, 4, 5, 5]
-    start, size, which = stream.cut(np.array([1]), np.array([5]), SEP)
-    assert start.tolist() == [1, -1 - SEP, 3]
-    assert size.tolist() == [2, 1, 1]
-    assert which.tolist() == [0, 0, 0]
+    for way, begin, starts in ((stream, 1, [1, -1 - SEP, 3]), (stream.mirrored(), 2, [3, -1 - SEP, 1])):
+        start, size, which = way.cut(np.array([begin]), np.array([begin + 4]), SEP)
+        assert start.tolist() == starts
+        assert sorted(size.tolist()) == [1, 1, 2]
+        assert which.tolist() == [0, 0, 0]
 
 
-@given(documents, st.data())
+@pytest.mark.parametrize("backward", [False, True])
+@given(made=documents, draw=st.data())
 @settings(max_examples=60, deadline=None)
-def test_stretches_are_those_of_the_stream(made, draw):
+def test_stretches_are_those_of_the_stream(backward, made, draw):
     window = corpora.window(made)
     stream, tokens = Stream.of(window), flat(window)
+    if backward:
+        stream, tokens = stream.mirrored(), tokens[::-1]
+    step = -1 if backward else 1
     assert stream.end == len(tokens)
     begin = draw.draw(st.lists(st.integers(0, len(tokens) - 1), min_size=1, max_size=6))
     end = [draw.draw(st.integers(b + 1, len(tokens))) for b in begin]
@@ -72,7 +77,7 @@ def test_stretches_are_those_of_the_stream(made, draw):
     for k, (b, e) in enumerate(zip(begin, end, strict=True)):
         found: list[int] = []
         for s, n in zip(start[which == k], size[which == k], strict=True):
-            found += [-1 - s] if s < 0 else window.tokens[s : s + n].tolist()
+            found += [-1 - s] if s < 0 else window.tokens[s : s + n][::step].tolist()
         assert found == tokens[b:e]
         text = stream.text_before(np.array([b, e]))
         assert text[1] - text[0] == sum(t != SEP for t in tokens[b:e])
@@ -141,10 +146,11 @@ def test_reuse_within_the_row(reuse):
 # ---- xlnet_stream
 
 
-def windows_of(plan: Plan, window: Window, length: int, reuse: int):
-    """For each row: the places of A's end and of B's beginning, their sizes, and ``is_next``."""
-    tokens = flat(window)
-    batch = assemble(plan, np.arange(len(plan)), window, VOCAB, length)
+def windows_of(plan: Plan, window: Window, length: int, reuse: int, backward: int = 0):
+    """For each row of a direction: the place of A's end, B, where its first text is, ``is_next``."""
+    tokens = flat(window)[:: -1 if backward else 1]
+    chosen = np.flatnonzero(plan.labels["backward"] == backward)
+    batch = assemble(plan, chosen, window, VOCAB, length)
     assert batch.valid_BT.all()
     for i, (row, segments) in enumerate(zip(batch.tokens_BT, batch.segments_BT, strict=True)):
         first, second = (segments == 0).sum() - 1, length - 2
@@ -158,7 +164,7 @@ def windows_of(plan: Plan, window: Window, length: int, reuse: int):
         assert row[:first].tolist() == tokens[begin : begin + reuse + a]
         read_b = row[first + 1 : second].tolist()
         at = next(n for n in range(len(read_b) + 1) if n == len(read_b) or read_b[n] != SEP)
-        yield begin + reuse + a, read_b, at, int(plan.labels["is_next"][i])
+        yield begin + reuse + a, read_b, at, int(batch.labels["is_next"][i])
 
 
 def numbered(documents: list[list[int]]) -> Window:
@@ -168,17 +174,21 @@ def numbered(documents: list[list[int]]) -> Window:
     return Window(window.documents, window.sentences, tokens, window.word_starts)
 
 
+@pytest.mark.parametrize("backward", [0, 1])
 @pytest.mark.parametrize(("length", "reuse"), [(8, 3), (9, 4), (12, 4), (32, 16), (64, 20)])
-def test_rows_are_raw_a_sep_b_sep_cls(length, reuse):
+def test_rows_are_raw_a_sep_b_sep_cls(length, reuse, backward):
     window = numbered(corpora.random_documents(3, count=30))
-    plan = planned(f"xlnet_stream(reuse={reuse})", window, length)
-    tokens = flat(window)
+    plan = planned(f"xlnet_stream(reuse={reuse}, directions='both')", window, length)
+    tokens, stream = flat(window), Stream.of(window)
+    if backward:
+        tokens, stream = tokens[::-1], stream.mirrored()
     place = {t: i for i, t in enumerate(tokens) if t != SEP}
-    borders = set(Stream.of(window).sentences.tolist())
-    assert len(plan) == (len(tokens) - length + 3) // reuse + 1
-    assert plan.labels["continues"].tolist() == [0] + [1] * (len(plan) - 1)
+    borders = set(stream.sentences.tolist())
+    count = (len(tokens) - length + 3) // reuse
+    assert plan.labels["backward"].tolist() == [0] * count + [1] * count
+    assert plan.labels["continues"].tolist() == 2 * ([0] + [1] * (count - 1))
     kinds = set()
-    for a_end, b, at, is_next in windows_of(plan, window, length, reuse):
+    for a_end, b, at, is_next in windows_of(plan, window, length, reuse, backward):
         kinds.add(is_next)
         if at == len(b):
             continue  # nothing but a separator
@@ -191,12 +201,20 @@ def test_rows_are_raw_a_sep_b_sep_cls(length, reuse):
     assert kinds == {0, 1}
 
 
+def test_one_direction_is_the_first_half_of_both():
+    window = corpora.window(corpora.random_documents(3, count=30))
+    one, both = (planned(f"xlnet_stream(directions='{d}')", window, 32) for d in ("forward", "both"))
+    assert one.backward is None
+    assert read(one, window) == read(both, window)[: len(one)]
+    assert both.backward.tolist() == [False] * len(one) + [True] * len(one)
+
+
 def test_half_of_the_row_is_reused():
     """512 tokens: 256 raw ones, and 253 of A and B."""
     window = corpora.window(corpora.random_documents(1, count=200))
     plan = planned("xlnet_stream()", window, 512)
     least = planned("xlnet_stream()", window, 8)  # 3 raw ones, A, B and the three specials
-    assert len(least) == (len(flat(window)) - 5) // 3 + 1
+    assert len(least) == (len(flat(window)) - 2) // 3
     batch = assemble(plan, np.arange(2), window, VOCAB, 512)
     np.testing.assert_array_equal(batch.tokens_BT[1, :256], flat(window)[256:512])
     assert ((batch.segments_BT == 0).sum(1) - 1 + (batch.segments_BT == 1).sum(1) - 1 == 509).all()

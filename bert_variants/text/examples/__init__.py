@@ -15,7 +15,7 @@ three_way_pairs StructBERT's next, previous or random                   sentence
 dialogue        ERNIE's three turns, segments say who speaks            real: 0 fake, 1 real
 by_part         each part of a mix by one of these, drawn by weight     of all of them, else -1
 stream          consecutive tokens, each row where the one before ended continues: 1 goes on
-xlnet_stream    raw tokens, two segments, [CLS] last                  the same; is_next: 1 true
+xlnet_stream    raw tokens, two segments, [CLS] last                  the same; is_next; backward
 =============== ======================================================= ======================
 
 One that is registered with ``order="stream"`` plans its rows in reading order and says in the label

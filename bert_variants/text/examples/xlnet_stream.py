@@ -7,6 +7,7 @@ Source: Yang et al. 2019 (arXiv 1906.08237), section 2.5; zihangdai/xlnet:data_u
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -21,18 +22,26 @@ LEAST_REUSE = 3  # with a token of A at least two of these are text
 LEAST = LEAST_REUSE + SPECIALS + 2
 
 
-@register("example", labels=("continues", "is_next"), order="stream", reserved=("length",))
+@register(
+    "example", labels=("continues", "is_next", "backward"), order="stream", reserved=("length",)
+)
 def xlnet_stream(
-    window: Window, rng: np.random.Generator, vocab: Vocab, *, length: int, reuse: int = 0
+    window: Window,
+    rng: np.random.Generator,
+    vocab: Vocab,
+    *,
+    length: int,
+    reuse: int = 0,
+    directions: Literal["forward", "both"] = "forward",
 ) -> Plan:
     """``reuse`` raw tokens, then A [SEP] B [SEP] [CLS]; the next row begins ``reuse`` further on.
 
     The raw parts of consecutive rows are therefore consecutive text, and it is their states that
     a memory keeps; what A and B show is read again. A worked row, ``length=12, reuse=4``, the
-    text "a b c d e f g h ..." and a sentence "x y"::
+    text "a b c d e f g h ..." and a sentence "x y z"::
 
-        tokens     a b c d  e f [SEP] x y [SEP] [CLS] ...   (|A| + |B| is length - reuse - 3)
-        segments   0 0 0 0  0 0   0   1 1   1     2
+        tokens     a b c d  e f [SEP] x y z [SEP] [CLS]     (|A| + |B| is length - reuse - 3)
+        segments   0 0 0 0  0 0   0   1 1 1   1     2
 
     A goes on from the raw part and ends where a sentence does, drawn from those ends that leave
     room for B. With probability one half, and always if there is none, B begins at the beginning
@@ -43,13 +52,16 @@ def xlnet_stream(
     Behind each document stands a [SEP], a sentence of its own (the released vocabulary has a token
     for it). The end of the window that fills no row is left out and counted. All rows are full.
 
-    In the released data the second half of a batch's columns run backwards (``bi_data``); these
-    rows all run forwards.
+    With ``directions="both"`` (``bi_data``, as released models were trained) the window comes a
+    second time, read from its last token to its first: the second half of the rows, and so of the
+    places of a batch where it is even. There the label ``backward`` is 1, and a model counts
+    distances the other way round.
 
     Args:
         window, rng, vocab, length: as every example.
         reuse: tokens of the raw part; 0: half of the row (less where that leaves no room for A
             and B).
+        directions: in which the text is read.
 
     Raises:
         ConfigError: ``length`` below 8, or ``reuse`` that is not 0 and not in 3 .. length - 5.
@@ -66,27 +78,56 @@ def xlnet_stream(
         )
     reuse = reuse or min(length // 2, most)
     text = Stream.of(window)
-    budget = length - reuse - SPECIALS
-    count = max(0, (text.end - reuse - budget) // reuse + 1) if text.end >= reuse + budget else 0
-    raw = np.arange(count, dtype=np.int64) * reuse
-    pairs = _pairs(text, rng, raw + reuse, budget)
-    read = _read(pairs) if count else 0
-    return _plan(text, raw, pairs, vocab, text.text_before(np.array([read, text.end])))
+    ways = (text,) if directions == "forward" else (text, text.mirrored())
+    return _plan([_rows(way, rng, vocab, reuse, length - reuse - SPECIALS) for way in ways])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pairs:
-    """A and B of each row: places in the stream, int64 [n]."""
+class _Rows:
+    """The rows of one direction: their pieces, how many pieces each has, and what is left out."""
 
-    a_begin: np.ndarray
-    a_end: np.ndarray
-    b_begin: np.ndarray
-    b_end: np.ndarray
+    start: np.ndarray
+    size: np.ndarray
+    segment: np.ndarray
+    counts: np.ndarray
     is_next: np.ndarray
+    backward: bool
+    lost: int
 
 
-def _pairs(text: Stream, rng: np.random.Generator, begin: np.ndarray, budget: int) -> _Pairs:
-    """A from ``begin`` on and B, together ``budget`` places."""
+def _rows(text: Stream, rng: np.random.Generator, vocab: Vocab, reuse: int, budget: int) -> _Rows:
+    """Each row is two stretches of the stream, raw with A and B, and three literal tokens."""
+    n = max(0, (text.end - budget) // reuse)
+    raw = np.arange(n, dtype=np.int64) * reuse
+    a_end, b_begin, b_end, is_next = _pairs(text, rng, raw + reuse, budget)
+    begin, end = (np.stack(x, axis=1).ravel() for x in ((raw, b_begin), (a_end, b_end)))
+    start, size, stretch = text.cut(begin, end, vocab.sep)
+    every, second = np.arange(2 * n), np.arange(1, 2 * n, 2)
+    behind = np.concatenate([every, second])  # [SEP] behind each stretch, [CLS] behind that of B
+    ranks = np.concatenate([4 * stretch, 4 * every + 1, 4 * second + 2])
+    order = np.argsort(ranks, kind="stable")
+    where = np.concatenate([stretch, behind])[order]
+    literal = -1 - np.repeat(np.array([vocab.sep, vocab.cls]), [2 * n, n])
+    read = 0
+    if n:
+        read = b_end[-1] if b_begin[-1] == a_end[-1] else a_end[-1]
+    left = text.text_before(np.array([read, text.end]))
+    return _Rows(
+        start=np.concatenate([start, literal])[order],
+        size=np.concatenate([size, np.ones(3 * n, np.int32)])[order],
+        segment=np.where(ranks[order] % 4 == 2, 2, where % 2),
+        counts=np.bincount(where // 2, minlength=n),
+        is_next=is_next,
+        backward=text.backward,
+        lost=int(left[1] - left[0]),
+    )
+
+
+def _pairs(
+    text: Stream, rng: np.random.Generator, begin: np.ndarray, budget: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A from ``begin`` on and B, together ``budget`` places: the end of A, begin and end of B, and
+    whether B is what follows."""
     borders = text.sentences
     n = len(begin)
     low = np.searchsorted(borders, begin, side="right")
@@ -100,12 +141,10 @@ def _pairs(text: Stream, rng: np.random.Generator, begin: np.ndarray, budget: in
     b_begin = np.where(is_next, a_end, borders[np.searchsorted(borders, place, side="right") - 1])
     b_end = np.where(is_next, borders[high], borders[np.searchsorted(borders, place + wants)])
     a_size, b_size = fitted(a_end - begin, b_end - b_begin, budget)
-    return _Pairs(begin, begin + a_size, b_begin, b_begin + b_size, is_next)
+    return begin + a_size, b_begin, b_begin + b_size, is_next
 
 
-def fitted(
-    a_size: np.ndarray, b_size: np.ndarray, budget: int
-) -> tuple[np.ndarray, np.ndarray]:
+def fitted(a_size: np.ndarray, b_size: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
     """Sizes after the longer one (B if equal) has lost tokens, one by one, down to the budget.
 
     7 and 3 in a budget of 8 become 5 and 3; 7 and 9 become 4 and 4.
@@ -114,35 +153,21 @@ def fitted(
     return a_kept, np.minimum(b_size, budget - a_kept)
 
 
-def _read(pairs: _Pairs) -> int:
-    """The place up to which the last row goes on reading without a gap."""
-    follows = pairs.is_next[-1] and pairs.b_begin[-1] == pairs.a_end[-1]
-    return int(pairs.b_end[-1] if follows else pairs.a_end[-1])
-
-
-def _plan(
-    text: Stream, raw: np.ndarray, pairs: _Pairs, vocab: Vocab, read: np.ndarray
-) -> Plan:
-    """Each row is two stretches of the stream, raw with A and B, and three literal tokens."""
-    n = len(raw)
-    begin = np.stack([raw, pairs.b_begin], axis=1).ravel()
-    end = np.stack([pairs.a_end, pairs.b_end], axis=1).ravel()
-    start, size, stretch = text.cut(begin, end, vocab.sep)
-    every = np.arange(2 * n)
-    literal = np.concatenate([np.full(2 * n, -1 - vocab.sep), np.full(n, -1 - vocab.cls)])
-    behind = np.concatenate([4 * every + 1, 4 * every[1::2] + 2])  # after which stretch they stand
-    order = np.argsort(np.concatenate([4 * stretch, behind]), kind="stable")
-    where = np.concatenate([stretch, every, every[1::2]])[order]
-    segment = np.concatenate([stretch % 2, every % 2, np.full(n, 2)])[order]
-    counts = np.bincount(where // 2, minlength=n)
+def _plan(ways: list[_Rows]) -> Plan:
+    """The rows of all directions, one direction behind the other; each begins anew."""
+    counts = np.concatenate([way.counts for way in ways])
+    nth = np.concatenate([np.arange(len(way.counts)) for way in ways])
+    backward = np.repeat([way.backward for way in ways], [len(way.counts) for way in ways])
     return Plan(
         rows=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        start=np.concatenate([start, literal])[order].astype(np.int64),
-        length=np.concatenate([size, np.ones(3 * n, np.int32)])[order].astype(np.int32),
-        segment=segment.astype(np.int32),
+        start=np.concatenate([way.start for way in ways]).astype(np.int64),
+        length=np.concatenate([way.size for way in ways]).astype(np.int32),
+        segment=np.concatenate([way.segment for way in ways]).astype(np.int32),
+        backward=backward if backward.any() else None,
         labels={
-            "continues": (np.arange(n) > 0).astype(np.int32),
-            "is_next": pairs.is_next.astype(np.int32),
+            "continues": (nth > 0).astype(np.int32),
+            "is_next": np.concatenate([way.is_next for way in ways]).astype(np.int32),
+            "backward": backward.astype(np.int32),
         },
-        dropped={"end of the text that fills no row": int(read[1] - read[0])},
+        dropped={"end of the text that fills no row": sum(way.lost for way in ways)},
     )
