@@ -106,7 +106,12 @@ def everything(outputs: Outputs, valid_BT) -> Outputs:
     hide = valid_BT[:, :, None]
     top = jnp.where(hide, outputs.hidden_BTD, 0)
     layers = outputs.layers and tuple(jnp.where(hide, x, 0) for x in outputs.layers)
-    return dataclasses.replace(outputs, hidden_BTD=top, layers=layers, scores=None)
+    of_tokens = {
+        name: jnp.where(valid_BT if value.ndim == 2 else hide, value, 0)
+        for name, value in data.fields(outputs).items()
+        if name.endswith(("_BT", "_BTV"))
+    }
+    return dataclasses.replace(outputs, hidden_BTD=top, layers=layers, scores=None, **of_tokens)
 
 
 def scalar(net: network.Network):
@@ -188,7 +193,9 @@ def test_a_plain_batch_is_read_as_it_is(name):
     rows = data.on_device(data.rows(0, 4))
     made = jitted(build(name))(params(name), rows)
     assert made.token_logits_BPV is None
-    as_corrupted = batch().replace(inputs_BT=rows.tokens_BT)
+    # with no slot used, so that a generator has nothing to put in
+    blank = jnp.zeros_like(batch().weights_BP)
+    as_corrupted = batch().replace(inputs_BT=rows.tokens_BT, weights_BP=blank)
     other = jitted(build(name))(params(name), as_corrupted)
     np.testing.assert_array_equal(made.hidden_BTD, other.hidden_BTD)
 
@@ -219,7 +226,12 @@ def test_padding_gets_no_gradient(name):
     """The word at padding is id 77 and stands nowhere else: its row must not be pulled at."""
     rows = batch()
     pads = ~rows.valid_BT
-    rows = rows.replace(inputs_BT=jnp.where(pads, 77, jnp.minimum(rows.inputs_BT, 76)))
+    inputs, tokens = (
+        jnp.where(pads, 77, jnp.minimum(x, 76)) for x in (rows.inputs_BT, rows.tokens_BT)
+    )
+    # with no slot used: a generator might draw that word
+    blank = jnp.zeros_like(rows.weights_BP)
+    rows = rows.replace(inputs_BT=inputs, tokens_BT=tokens, weights_BP=blank)
 
     def loss(params):
         hidden = build(name).apply(params, rows).hidden_BTD

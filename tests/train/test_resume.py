@@ -98,7 +98,8 @@ def test_a_change_is_refused_with_both_values_and_opened_by_name(ready: Setup, p
 
 
 def test_what_changes_the_numbers_is_in_no_table(ready: Setup) -> None:
-    more = {"optim.weight_decay", "optim.no_decay", "optim.clip", "run.init_from"}
+    more = {"optim.weight_decay", "optim.no_decay", "optim.clip", "run.init_from", "run.init_map"}
+    more |= {"optim.freeze", "optim.layer_decay", "optim.layer_decay_gap"}
     assert not {*CHANGES, *more} & (resume.HARMLESS | resume.LAST_BITS)
     assert {*CHANGES, *more} <= {*fields(ready.experiment)}
 
