@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 from jax.sharding import AbstractMesh
 
 from bert_variants import config
@@ -102,7 +103,7 @@ def _by_device(
 
 def _recurrence(experiment: config.Experiment, found: abstract.Abstract) -> str:
     """What becomes of a model's memory between batches; empty for a model that has none."""
-    if not found.net.recurrent:
+    if jax.eval_shape(lambda: found.net.carry(1)) is None:
         return ""
     if found.state.carry is None:
         return (

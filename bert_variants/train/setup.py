@@ -194,7 +194,7 @@ def make_probes(
         empty = functools.partial(memory, net, example, evals.batch) if remembers else lambda: None
         kept = sharding.batch_shardings(jax.eval_shape(empty), mesh)
         a_step = jax.jit(a_step, donate_argnums=2, out_shardings=(None, kept))
-        first = jax.jit(empty, out_shardings=kept)
+        first = empty if kept is None else jax.jit(empty, out_shardings=kept)
         rows = fixed.rows_of(experiment, store, example, jax.process_index(), jax.process_count())
 
         def batches() -> Iterator[Batch]:

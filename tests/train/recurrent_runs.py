@@ -45,6 +45,7 @@ class ToyMemory(nn.Module):
     unroll: int = 1
     remat: bool = False
 
+    @nn.nowrap
     def carry(self, rows: int) -> dict[str, jax.Array]:
         """The empty memory."""
         return {
