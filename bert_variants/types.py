@@ -74,7 +74,9 @@ class Rows:
         visit_B: uint32, which visit (epoch) this is.
         packs_BT: int32 or None: 1, 2, ... for the sequences packed into one row, 0 at padding.
             None means one sequence a row.
-        labels: name -> array with leading B, such as ``next_sentence`` int32 [B].
+        labels: name -> array with leading B, such as ``next_sentence`` int32 [B]. Of streams
+            ``continues``: 1 where a row goes on from the one that stood at its place in the batch
+            before (so what is remembered of that row is its own), else 0.
         extras: name -> array with leading B, knowledge or anything that a model asks for by name.
         step: int32 scalar, the training step; None outside training.
         carry: recurrent state with leading B (segment recurrence), or None.
