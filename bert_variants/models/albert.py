@@ -12,6 +12,7 @@ from bert_variants.models.bert import RESERVED
 from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Dense, Embeddings, Shape
 from bert_variants.models.sharing import SharedEncoder, Sharing
+from bert_variants.ops import disentangled
 from bert_variants.ops.attention import visible
 from bert_variants.ops.placement import keep_rows
 from bert_variants.registry import register
@@ -63,6 +64,7 @@ class Albert(nn.Module):
     eps: float = 1e-12
     activation: str = "gelu_tanh"
     initialiser: Literal["truncated_normal", "normal"] = "truncated_normal"
+    relative: str = ""
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
     precision: str = "float32"
@@ -84,6 +86,7 @@ class Albert(nn.Module):
             precision=self.precision,
             scores="scores" in dict(self.wanted),
             initialiser=initialiser,
+            relative=disentangled.read(self.relative),
         )
         embeddings = Embeddings(
             self.vocab_size,

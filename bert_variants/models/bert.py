@@ -9,6 +9,7 @@ import flax.linen as nn
 from bert_variants.models.encoder import Encoder
 from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Embeddings, Shape
+from bert_variants.ops import disentangled
 from bert_variants.ops.attention import visible
 from bert_variants.registry import register
 from bert_variants.types import Batch, Corrupted, Outputs
@@ -37,6 +38,8 @@ class Bert(nn.Module):
         eps: of the LayerNorms.
         activation: gelu_tanh, gelu_erf, relu.
         initialiser: of kernels and tables: normal of deviation 0.02, as it is or truncated.
+        relative: DeBERTa's attention, that knows distances, beside the table of positions:
+            ``deberta_v1``, ``deberta_v2(buckets=32)``; see ``ops.disentangled.read``. Empty: none.
         vocab_size, wanted, precision, unroll, remat: set by the project.
     """
 
@@ -52,6 +55,7 @@ class Bert(nn.Module):
     eps: float = 1e-12
     activation: str = "gelu_tanh"
     initialiser: Literal["truncated_normal", "normal"] = "truncated_normal"
+    relative: str = ""
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
     precision: str = "float32"
@@ -72,6 +76,7 @@ class Bert(nn.Module):
             precision=self.precision,
             scores="scores" in dict(self.wanted),
             initialiser=INITIALISERS[self.initialiser],
+            relative=disentangled.read(self.relative),
         )
         embeddings = Embeddings(
             self.vocab_size,

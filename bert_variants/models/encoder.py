@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from bert_variants.models.layers import Block, Shape
+from bert_variants.models.layers import Block, RelativeTable, Shape
 from bert_variants.types import Leaf
 
 
@@ -36,6 +36,9 @@ class Encoder(nn.Module):
         self, x_BTD: Leaf, *shared: Leaf, train: bool
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
         """Returns the top [B, T, D] and, stacked over layers, every output and the scores."""
+        if self.shape.relative is not None:
+            table_RD = RelativeTable(self.shape, name="relative")(x_BTD.shape[1])
+            shared = (*shared, table_RD)
 
         def a_layer(block: nn.Module, x_BTD: Leaf, shared: tuple[Leaf, ...]) -> Any:
             x_BTD, scores = block(x_BTD, *shared, train=train)

@@ -97,15 +97,16 @@ class SpanHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """tanh of a dense layer on the first token."""
+    """An activation of a dense layer on the first token; BERT's is tanh."""
 
     shape: Shape
+    activation: str = "tanh"
 
     @nn.compact
     def __call__(self, hidden_BTD: Leaf) -> jax.Array:
         shape = self.shape
         dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="dense")
-        return keep_rows(jnp.tanh(dense(keep_rows(hidden_BTD[:, 0]))))
+        return keep_rows(activation(self.activation, dense(keep_rows(hidden_BTD[:, 0]))))
 
 
 class ClassHead(nn.Module):
@@ -131,11 +132,13 @@ class Heads(nn.Module):
         wanted: (output, classes), from ``config.wanted_outputs``.
         shape: of the encoder.
         width: of the embedding table (E, where it differs from D).
+        pooling: the activation of the pooler.
     """
 
     wanted: tuple[tuple[str, int], ...]
     shape: Shape
     width: int
+    pooling: str = "tanh"
 
     def setup(self) -> None:
         wanted = dict(self.wanted)
@@ -144,12 +147,25 @@ class Heads(nn.Module):
         if "span_logits_BPV" in wanted:
             self.spans = SpanHead(self.shape, self.width, wanted["span_logits_BPV"])
         if "pooled_BD" in wanted or "pair_logits_BC" in wanted:
-            self.pooler = Pooler(self.shape)
+            self.pooler = Pooler(self.shape, self.pooling)
         if "pair_logits_BC" in wanted:
             self.pair = ClassHead(self.shape, wanted["pair_logits_BC"])
 
-    def __call__(self, outputs: Outputs, batch: Batch | Corrupted, table_VE: object) -> Outputs:
-        """``outputs`` with the wanted heads' outputs added."""
+    def __call__(
+        self,
+        outputs: Outputs,
+        batch: Batch | Corrupted,
+        table_VE: object,
+        decoded_BTD: Leaf | None = None,
+    ) -> Outputs:
+        """``outputs`` with the wanted heads' outputs added.
+
+        Args:
+            outputs: ``hidden_BTD`` is what heads read.
+            batch: says where.
+            table_VE: of embeddings.
+            decoded_BTD: what the head for masked tokens reads instead; None: the same.
+        """
         wanted = dict(self.wanted)
         added = {}
         hidden_BTD = outputs.hidden_BTD
@@ -159,7 +175,8 @@ class Heads(nn.Module):
             at_BP = nothing_BP if at_BP is None else at_BP
             outside = outside or (nothing_BP,) * 3
         if "token_logits_BPV" in wanted and at_BP is not None:
-            at_BPD = take_positions(hidden_BTD, at_BP)
+            tokens_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
+            at_BPD = take_positions(tokens_BTD, at_BP)
             added["token_logits_BPV"] = self.tokens(at_BPD, table_VE)
         if "span_logits_BPV" in wanted and outside is not None:
             left_BP, right_BP, offset_BP = outside

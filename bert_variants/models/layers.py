@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from bert_variants.ops import disentangled
 from bert_variants.ops.activations import activation
-from bert_variants.ops.attention import attend
+from bert_variants.ops.attention import attend, sees_itself
 from bert_variants.ops.dropout import dropout
 from bert_variants.ops.placement import keep_rows, place
 from bert_variants.ops.precision import PRECISIONS, einsum
@@ -44,6 +45,8 @@ class Shape:
         precision: see ops/precision.py.
         scores: whether attention scores are kept.
         initialiser: of kernels and embeddings.
+        key_bias: whether the dense layer of the keys has a bias.
+        relative: how attention reads distances between tokens, or None.
     """
 
     width: int
@@ -56,6 +59,8 @@ class Shape:
     precision: str
     scores: bool = False
     initialiser: Any = truncated_normal
+    key_bias: bool = True
+    relative: disentangled.Relative | None = None
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -141,28 +146,79 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: Leaf, visible_BNTT: Leaf, *, train: bool
+        self,
+        x_BTD: Leaf,
+        visible_BNTT: Leaf,
+        relative_RD: Leaf | None = None,
+        queries_BTD: Leaf | None = None,
+        *,
+        train: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
+        """What each position reads of ``x_BTD``, and the scores if they are asked for.
+
+        Args:
+            x_BTD: what keys and values are made of.
+            visible_BNTT: see ``ops.attention.visible``.
+            relative_RD: from ``RelativeTable``, where the shape has one.
+            queries_BTD: what queries are made of; None: ``x_BTD``.
+            train: whether to drop.
+        """
         shape = self.shape
-        heads = (*x_BTD.shape[:2], shape.heads, shape.width // shape.heads)
 
-        def project(name: str) -> jax.Array:
-            dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name=name)
-            return dense(x_BTD).reshape(heads)
+        def split(x: Leaf) -> jax.Array:
+            return x.reshape(*x.shape[:-1], shape.heads, shape.width // shape.heads)
 
-        key = self.make_rng("dropout") if train and shape.attention_dropout else None
+        query, key, value = (
+            self.dense(name, shape.key_bias or name != "key") for name in ("query", "key", "value")
+        )
+        q_BTNH = split(query(x_BTD if queries_BTD is None else queries_BTD))
+        k_BTNH, v_BTNH = split(key(x_BTD)), split(value(x_BTD))
+        scale = bias_BNTT = None
+        if shape.relative is not None:
+            drop = Dropout(shape.dropout, name="relative_dropout")
+            table_RD = drop(relative_RD, train=train)
+            to_key, to_query = self.relative_projections(key, query)
+            bias_BNTT = disentangled.scores(
+                q_BTNH,
+                k_BTNH,
+                split(to_key(table_RD)) if "c2p" in shape.relative.terms else None,
+                split(to_query(table_RD)) if "p2c" in shape.relative.terms else None,
+                shape.relative,
+                shape.precision,
+            )
+            # in float32: in bfloat16 the factor would be rounded, for all scores alike
+            scale = 1.0
+            wide_BTNH = q_BTNH.astype(jnp.float32) * shape.relative.scale(q_BTNH.shape[-1])
+            q_BTNH = wide_BTNH.astype(q_BTNH.dtype)
+        dropout_key = self.make_rng("dropout") if train and shape.attention_dropout else None
         context_BTNH, scores = attend(
-            project("query"),
-            project("key"),
-            project("value"),
+            q_BTNH,
+            k_BTNH,
+            v_BTNH,
             visible_BNTT,
             precision=shape.precision,
+            bias_BNTT=bias_BNTT,
+            scale=scale,
             rate=shape.attention_dropout,
-            key=key,
+            key=dropout_key,
             scores=shape.scores,
         )
-        out = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="out")
-        return out(context_BTNH.reshape(x_BTD.shape)), scores
+        if shape.relative is not None:
+            # padding reads nothing, as in DeBERTa's code; elsewhere it reads the text
+            seen_BT = sees_itself(visible_BNTT)
+            context_BTNH = jnp.where(seen_BT[:, :, None, None], context_BTNH, 0)
+        return self.dense("out")(context_BTNH.reshape(x_BTD.shape)), scores
+
+    def dense(self, name: str, bias: bool = True) -> Dense:
+        """A dense layer from D to D."""
+        shape = self.shape
+        return Dense(shape.width, shape.precision, bias, shape.initialiser, name=name)
+
+    def relative_projections(self, key: Dense, query: Dense) -> tuple[Dense, Dense]:
+        """The layers that make keys and queries of the table of distances."""
+        if self.shape.relative.projections == "shared":
+            return key, query
+        return self.dense("relative_key", bias=False), self.dense("relative_query")
 
 
 class FeedForward(nn.Module):
@@ -187,15 +243,40 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: Leaf, visible_BNTT: Leaf, *, train: bool
+        self,
+        x_BTD: Leaf,
+        visible_BNTT: Leaf,
+        relative_RD: Leaf | None = None,
+        queries_BTD: Leaf | None = None,
+        *,
+        train: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
+        """The layer's output for arguments as ``Attention``'s; the residual is the queries'."""
         shape = self.shape
-        update, scores = Attention(shape, name="attention")(x_BTD, visible_BNTT, train=train)
+        attention = Attention(shape, name="attention")
+        update, scores = attention(x_BTD, visible_BNTT, relative_RD, queries_BTD, train=train)
+        x_BTD = x_BTD if queries_BTD is None else queries_BTD
         update = Dropout(shape.dropout, name="attention_dropout")(update, train=train)
         x_BTD = keep_rows(Norm(shape.eps, name="attention_norm")(x_BTD + update))
         update = FeedForward(shape, name="ffn")(x_BTD)
         update = Dropout(shape.dropout, name="ffn_dropout")(update, train=train)
         return keep_rows(Norm(shape.eps, name="ffn_norm")(x_BTD + update)), scores
+
+
+class RelativeTable(nn.Module):
+    """One row for each distance, or bucket of distances: one table for all layers of an encoder."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, length: int) -> jax.Array:
+        """The rows that a text of ``length`` tokens uses: float32 [R, D]."""
+        relative = self.shape.relative
+        size = (relative.size, self.shape.width)
+        table_RD = self.param("embedding", self.shape.initialiser, size, jnp.float32)
+        rows = relative.rows(length)
+        table_RD = table_RD[rows[0] : rows[-1] + 1]
+        return Norm(self.shape.eps, name="norm")(table_RD) if relative.norm else table_RD
 
 
 class Embeddings(nn.Module):
@@ -239,15 +320,16 @@ class Embeddings(nn.Module):
 # Regular expression on a parameter's path -> its PartitionSpec; exactly one matches. Paths are like
 # "encoder/layers/attention/query/kernel"; everything under "layers" has a leading axis of layers.
 # Matrices are split over both axes, so that "fsdp" shards storage and "tensor" the arithmetic.
+# A part that only some configurations have stands with another one of its shape.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
-    (r"layers/.*(query|key|value|wide)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
-    (r"layers/.*(query|key|value|wide)/bias$", PartitionSpec(None, "tensor")),
+    (r"(layers/.*(query|key|value|wide)|conv)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
+    (r"(layers/.*(query|key|value|wide)|conv)/bias$", PartitionSpec(None, "tensor")),
     (r"layers/.*(out|narrow)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
     (r"layers/.*(out|narrow)/bias$", PartitionSpec()),
     (r"norm/(scale|bias)$", PartitionSpec()),
     (r"word/embedding$", PartitionSpec("tensor", "fsdp")),
-    (r"(position|segment)/embedding$", PartitionSpec()),
-    (r"heads/[^/]+/(\w+_)?dense/kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"(position|segment|relative)/embedding$", PartitionSpec()),
+    (r"(heads/[^/]+/(\w+_)?dense|embeddings/widen)/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"heads/[^/]+/(\w+_)?dense/bias$", PartitionSpec("tensor")),
     (r"heads/[^/]+/place/embedding$", PartitionSpec()),
     (r"heads/[^/]+/output/kernel$", PartitionSpec("fsdp", None)),

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_variants.models.layers import Block, Shape
+from bert_variants.models.layers import Block, RelativeTable, Shape
 from bert_variants.types import Leaf
 
 Sharing = Literal["all", "attention", "ffn", "none"]
@@ -57,8 +57,11 @@ class SharedEncoder(nn.Module):
         """
         numbers = _numbers(self.layers, self.sharing, self.groups)
         block = Block(self.shape, parent=None)
-        one_token = x_BTD[:, :1], visible_BNTT[..., :1, :1]
-        params = self.param("layers", _start, block, numbers, *one_token)
+        shared, one_token = (visible_BNTT,), (x_BTD[:, :1], visible_BNTT[..., :1, :1])
+        if self.shape.relative is not None:
+            table_RD = RelativeTable(self.shape, name="relative")(x_BTD.shape[1])
+            shared, one_token = (*shared, table_RD), (*one_token, table_RD[:1])
+        params = self.param("layers", start_layers, block, numbers, *one_token)
         own = {name: params[name] for name in OWN[self.sharing]}
         common = {name: params[name] for name in params if name not in own}
         drops = train and (self.shape.dropout or self.shape.attention_dropout)
@@ -68,7 +71,7 @@ class SharedEncoder(nn.Module):
             own, key = of_layer
             rngs = {} if key is None else {"dropout": key}
             x_BTD, scores = block.apply(
-                {"params": common | own}, x_BTD, visible_BNTT, train=train, rngs=rngs
+                {"params": common | own}, x_BTD, *shared, train=train, rngs=rngs
             )
             return x_BTD, (x_BTD, scores)
 
@@ -149,13 +152,20 @@ def _numbers(layers: int, sharing: Sharing, groups: int) -> dict[str, int]:
     return {name: layers if name in OWN[sharing] else groups for name in OWN["none"]}
 
 
-def _start(
-    key: jax.Array, block: Block, numbers: dict[str, int], x_BTD: Leaf, visible_BNTT: Leaf
+def start_layers(
+    key: jax.Array, block: Block, numbers: dict[str, int], *one_token: Leaf
 ) -> dict[str, Any]:
-    """Initial parameters of a block, ``numbers`` of each part, each with a start of its own."""
+    """Initial parameters of a block, ``numbers`` of each part, each with a start of its own.
+
+    Args:
+        key: a typed key.
+        block: not bound to a parent.
+        numbers: how many there are of each part.
+        one_token: arguments for the block, of a text of one token.
+    """
 
     def one(key: jax.Array) -> Any:
-        return block.init({"params": key}, x_BTD, visible_BNTT, train=False)["params"]
+        return block.init({"params": key}, *one_token, train=False)["params"]
 
     made = {
         number: jax.vmap(one)(jax.random.split(key, number)) for number in set(numbers.values())

@@ -26,6 +26,13 @@ def visible(valid_BT: Leaf, packs_BT: Leaf | None = None) -> Leaf:
     return (same_BTT & valid_BT[:, None, :])[:, None]
 
 
+def sees_itself(visible_BNTT: Leaf) -> Leaf:
+    """bool [B, T]: which queries are text and not padding, from what ``visible`` gives."""
+    if visible_BNTT.shape[2] == 1:
+        return visible_BNTT[:, 0, 0]
+    return jnp.diagonal(visible_BNTT[:, 0], axis1=1, axis2=2)
+
+
 def attend(
     q_BTNH: Leaf,
     k_BTNH: Leaf,
@@ -67,9 +74,13 @@ def attend(
     # scaling the queries touches T * H numbers, scaling the scores T * T
     q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
     hidden = jnp.where(visible_BNTT, 0.0, HIDDEN)
-    if bias_BNTT is None and not scores:
+    if not scores:
         words = jax.random.key_data(key) if drops else None
-        return _mix(q_BTNH, k_BTNH, v_BTNH, hidden, words, rate if drops else 0.0, precision), None
+        rate = rate if drops else 0.0
+        if bias_BNTT is not None:
+            full = (*(q_BTNH.shape[i] for i in (0, 2, 1)), k_BTNH.shape[1])
+            bias_BNTT = jnp.broadcast_to(bias_BNTT, full).astype(jnp.float32)
+        return _mix(q_BTNH, k_BTNH, v_BTNH, hidden, bias_BNTT, words, rate, precision), None
     raw_BNTT = einsum("btnh,bsnh->bnts", q_BTNH, k_BTNH, precision).astype(jnp.float32)
     if bias_BNTT is not None:
         raw_BNTT = raw_BNTT + bias_BNTT
@@ -84,17 +95,18 @@ def attend(
 # Autodiff would keep or make five arrays of [B, N, T, T] float32; here it is one, and one in the
 # format of the products. What the softmax's gradient subtracts, sum(share * d share) over the keys,
 # is sum(context * d context) over H (FlashAttention, arXiv 2205.14135, appendix B.2).
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def _mix(
     q_BTNH: Leaf,
     k_BTNH: Leaf,
     v_BTNH: Leaf,
     hidden: Leaf,
+    bias_BNTT: Leaf | None,
     words: Leaf,
     rate: float,
     precision: str,
 ) -> jax.Array:
-    return _mix_forward(q_BTNH, k_BTNH, v_BTNH, hidden, words, rate, precision)[0]
+    return _mix_forward(q_BTNH, k_BTNH, v_BTNH, hidden, bias_BNTT, words, rate, precision)[0]
 
 
 def _mix_forward(
@@ -102,12 +114,15 @@ def _mix_forward(
     k_BTNH: Leaf,
     v_BTNH: Leaf,
     hidden: Leaf,
+    bias_BNTT: Leaf | None,
     words: Leaf,
     rate: float,
     precision: str,
 ) -> tuple[jax.Array, tuple[Leaf, ...]]:
     formats = PRECISIONS[precision]
     raw_BNTT = product("btnh,bsnh->bnts", q_BTNH, k_BTNH, precision)
+    if bias_BNTT is not None:
+        raw_BNTT = raw_BNTT + bias_BNTT
     masked_BNTT = raw_BNTT + jnp.broadcast_to(hidden, raw_BNTT.shape)
     power_BNTT = jnp.exp(masked_BNTT - jnp.max(masked_BNTT, axis=-1, keepdims=True))
     total_BNT = jnp.sum(power_BNTT, axis=-1)
@@ -115,25 +130,27 @@ def _mix_forward(
     kept_BNTT = kept_BNTT.astype(formats.activations).astype(formats.products)
     context_BTNH = product("bnts,bsnh->btnh", kept_BNTT, v_BTNH, precision)
     context_BTNH = context_BTNH.astype(formats.activations)
+    biased = None if bias_BNTT is None else ()
     saved = (q_BTNH, k_BTNH, v_BTNH, power_BNTT, total_BNT, kept_BNTT, context_BTNH, words)
-    return context_BTNH, saved
+    return context_BTNH, (*saved, biased)
 
 
 def _mix_backward(
     rate: float, precision: str, saved: tuple[Leaf, ...], out_BTNH: Leaf
 ) -> tuple[Leaf, ...]:
-    q_BTNH, k_BTNH, v_BTNH, power_BNTT, total_BNT, kept_BNTT, context_BTNH, words = saved
+    q_BTNH, k_BTNH, v_BTNH, power_BNTT, total_BNT, kept_BNTT, context_BTNH, words, biased = saved
     to_v = product("bnts,btnh->bsnh", kept_BNTT, out_BTNH, precision)
     to_kept_BNTT = product("btnh,bsnh->bnts", out_BTNH, v_BTNH, precision)
     both = out_BTNH.astype(jnp.float32) * context_BTNH.astype(jnp.float32)
     inner_BNT = jnp.sum(both, axis=-1).transpose(0, 2, 1)
     to_share_BNTT = _dropped(to_kept_BNTT, words, rate) - inner_BNT[..., None]
     to_raw_BNTT = to_share_BNTT * power_BNTT / total_BNT[..., None]
+    to_bias_BNTT = None if biased is None else to_raw_BNTT
     to_raw_BNTT = to_raw_BNTT.astype(PRECISIONS[precision].products)
     to_q = product("bnts,bsnh->btnh", to_raw_BNTT, k_BTNH, precision)
     to_k = product("bnts,btnh->bsnh", to_raw_BNTT, q_BTNH, precision)
     like = q_BTNH.dtype
-    return to_q.astype(like), to_k.astype(like), to_v.astype(like), None, None
+    return to_q.astype(like), to_k.astype(like), to_v.astype(like), None, to_bias_BNTT, None
 
 
 _mix.defvjp(_mix_forward, _mix_backward)
