@@ -31,9 +31,9 @@ from bert_variants.plan.abstract import Abstract
 from bert_variants.train import sharding
 
 FORMULA = (
-    "parameters + optimizer state + gradients as sharded, plus a recurrent model's memory before and "
-    "after the step, plus what jax.vjp keeps for the rows of a microbatch, plus logits and their "
-    "gradient, plus one recomputed layer with run.remat"
+    "parameters + optimizer state + gradients as sharded, plus a recurrent model's memory before "
+    "and after the step, plus what jax.vjp keeps for the rows of a microbatch, plus logits and "
+    "their gradient, plus one recomputed layer with run.remat"
 )
 
 

@@ -107,8 +107,8 @@ def _recurrence(experiment: config.Experiment, found: abstract.Abstract) -> str:
         return ""
     if found.state.carry is None:
         return (
-            f"none: rows of {experiment.data.example} come in random order; the memory of the model "
-            "needs an example of streams"
+            f"none: rows of {experiment.data.example} come in random order; a memory needs "
+            "an example of streams"
         )
     return "each row's memory goes on from batch to batch; it is saved with the run"
 

@@ -60,8 +60,8 @@ class Plan:
         start, length, segment: int64, int32, int32 [n_pieces]; see the module's docstring.
         pack: int32 [n_pieces]: which of the sequences packed into a row a piece belongs to, from
             1; None where a row is one sequence.
-        backward: bool [n_rows]: rows whose pieces, listed in the order of reading, are each read from
-            their last token to their first; None where there are none.
+        backward: bool [n_rows]: rows whose pieces, listed in the order of reading, are each read
+            from their last token to their first; None where there are none.
         labels: name -> integer array [n_rows]; -1 where a row has no such label.
         dropped: reason -> how many tokens were left out for it.
         altered: reason -> how many sentences (or rows, where it says so) were not taken as asked.

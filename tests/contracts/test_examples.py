@@ -102,7 +102,7 @@ def test_almost_no_text_is_lost_unaccounted(name, length):
 
 
 def test_streams_are_planned_in_reading_order(name):
-    """A row that goes on begins behind where the row before it began; the first goes on from none."""
+    """A row that goes on begins behind where the one before it began; the first begins anew."""
     traits = registry.entry("example", name).traits
     if traits["order"] != "stream":
         assert "continues" not in traits["labels"]

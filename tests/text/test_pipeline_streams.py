@@ -89,9 +89,7 @@ def test_no_row_is_left_over_for_good(count, batch):
 def follow(batches):
     """(row before, row) of each place of consecutive batches, as (identity, tokens, continues)."""
     each = [
-        list(
-            zip(b.example_id_B.tolist(), b.tokens_BT.tolist(), b.labels["continues"], strict=True)
-        )
+        list(zip(b.example_id_B.tolist(), b.tokens_BT.tolist(), b.labels["continues"], strict=True))
         for b in batches
     ]
     return [pair for one, two in itertools.pairwise(each) for pair in zip(one, two, strict=True)]
@@ -194,7 +192,9 @@ def test_processes_keep_their_lanes(store, count):
         for whole, share in zip(alone, shares, strict=True):
             here = slice(part * size, (part + 1) * size)
             np.testing.assert_array_equal(share.tokens_BT, whole.tokens_BT[here])
-            np.testing.assert_array_equal(share.labels["continues"], whole.labels["continues"][here])
+            np.testing.assert_array_equal(
+                share.labels["continues"], whole.labels["continues"][here]
+            )
 
 
 def test_prefetching_changes_nothing(store):
@@ -314,7 +314,7 @@ def test_an_example_of_streams_says_where_they_begin(store, monkeypatch):
     entries["silent"] = dataclasses.replace(
         found, name="silent", fn=stream, traits={**found.traits, "labels": ()}
     )
-    with pytest.raises(ConfigError, match="silent.*no label 'continues'"):
+    with pytest.raises(ConfigError, match=r"silent.*no label 'continues'"):
         rows(store, example="silent()")
 
 

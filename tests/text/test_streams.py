@@ -1,4 +1,4 @@
-"""Documents as one stream, and the two kinds of rows that are cut from it, against slow readings."""
+"""Documents as one stream, and the rows that are cut from it, against slow readings."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from bert_variants.text.streams import Stream
 VOCAB = corpora.VOCAB
 SEP, CLS = VOCAB.sep, VOCAB.cls
 
-documents = st.lists(
-    st.lists(st.integers(1, 12), min_size=1, max_size=5), min_size=1, max_size=8
-)
+documents = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=5), min_size=1, max_size=8)
 
 
 def flat(window: Window) -> list[int]:
@@ -53,7 +51,10 @@ def test_the_worked_stream():
     assert stream.sentences.tolist() == [0, 3, 4, 5, 6, 7]
     assert stream.end == 7
     assert stream.text_before(np.arange(8)).tolist() == [0, 1, 2, 3, 3, 4, 5, 5]
-    for way, begin, starts in ((stream, 1, [1, -1 - SEP, 3]), (stream.mirrored(), 2, [3, -1 - SEP, 1])):
+    for way, begin, starts in (
+        (stream, 1, [1, -1 - SEP, 3]),
+        (stream.mirrored(), 2, [3, -1 - SEP, 1]),
+    ):
         start, size, which = way.cut(np.array([begin]), np.array([begin + 4]), SEP)
         assert start.tolist() == starts
         assert sorted(size.tolist()) == [1, 1, 2]
@@ -147,7 +148,7 @@ def test_reuse_within_the_row(reuse):
 
 
 def windows_of(plan: Plan, window: Window, length: int, reuse: int, backward: int = 0):
-    """For each row of a direction: the place of A's end, B, where its first text is, ``is_next``."""
+    """For each row of a direction: where A ends, B, where its first text is, ``is_next``."""
     tokens = flat(window)[:: -1 if backward else 1]
     chosen = np.flatnonzero(plan.labels["backward"] == backward)
     batch = assemble(plan, chosen, window, VOCAB, length)
@@ -184,7 +185,7 @@ def test_rows_are_raw_a_sep_b_sep_cls(length, reuse, backward):
         tokens, stream = tokens[::-1], stream.mirrored()
     place = {t: i for i, t in enumerate(tokens) if t != SEP}
     borders = set(stream.sentences.tolist())
-    count = (len(tokens) - length + 3) // reuse
+    count = (len(tokens) - length + 3) // reuse + 1
     assert plan.labels["backward"].tolist() == [0] * count + [1] * count
     assert plan.labels["continues"].tolist() == 2 * ([0] + [1] * (count - 1))
     kinds = set()
@@ -203,7 +204,9 @@ def test_rows_are_raw_a_sep_b_sep_cls(length, reuse, backward):
 
 def test_one_direction_is_the_first_half_of_both():
     window = corpora.window(corpora.random_documents(3, count=30))
-    one, both = (planned(f"xlnet_stream(directions='{d}')", window, 32) for d in ("forward", "both"))
+    one, both = (
+        planned(f"xlnet_stream(directions='{d}')", window, 32) for d in ("forward", "both")
+    )
     assert one.backward is None
     assert read(one, window) == read(both, window)[: len(one)]
     assert both.backward.tolist() == [False] * len(one) + [True] * len(one)
@@ -242,7 +245,9 @@ def test_the_two_kinds_are_equal_shares_and_places_are_uniform():
     expected = len(ends) / 5
     assert ((counts - expected) ** 2 / expected).sum() < 18.5  # chi-square, 4 degrees, 0.001
     elsewhere = b_begin[is_next == 0] / (5 * count)
-    np.testing.assert_allclose(np.quantile(elsewhere, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03)
+    np.testing.assert_allclose(
+        np.quantile(elsewhere, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03
+    )
 
 
 def test_without_a_sentence_end_within_reach_b_is_from_elsewhere():

@@ -61,7 +61,9 @@ class ToyMemory(nn.Module):
         memory = self.carry(batch.inputs_BT.shape[0])
         if batch.carry is not None:
             goes_on_B1 = (batch.labels["continues"] == 1)[:, None]
-            memory = jax.tree.map(lambda new, old: jnp.where(goes_on_B1, old, new), memory, batch.carry)
+            memory = jax.tree.map(
+                lambda new, old: jnp.where(goes_on_B1, old, new), memory, batch.carry
+            )
         hidden_BTD = jnp.take(table_VD, batch.inputs_BT, axis=0) + memory["mean"][:, None]
         at_BP = jnp.zeros_like(batch.inputs_BT[:, :1]) if batch.at_BP is None else batch.at_BP
         at_BPD = jnp.take_along_axis(hidden_BTD, at_BP[:, :, None], axis=1)

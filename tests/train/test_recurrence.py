@@ -298,9 +298,7 @@ def test_evaluating_does_not_touch_the_training(toy: Setup, whole: Path, tmp_pat
     assert leaves(tmp_path / "often") == leaves(whole)
 
 
-def test_a_run_is_loaded_and_judged(
-    whole: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_loaded_and_judged(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = bv.load(whole)
     assert loaded.step == tiny.STEPS
     assert loaded(np.full((2, 5), 7)).hidden_BTD.shape == (2, 5, 8)

@@ -31,9 +31,7 @@ def _in_random_order(call: registry.Call) -> None:
             )
 
 
-@registry.register(
-    "example", reserved=("length",), calls=("examples",), check=_in_random_order
-)
+@registry.register("example", reserved=("length",), calls=("examples",), check=_in_random_order)
 def by_part(
     window: Window,
     rng: np.random.Generator,
