@@ -91,7 +91,8 @@ def params_of(stored: Arrays, case: Mapping[str, Any], decoder: bool) -> dict:
 
 def batch_of(arrays: Arrays) -> Corrupted:
     count, length = arrays["b/ids"].shape
-    plain = data.rows(0, count, length)
+    plain = data.rows(0, count, max(length, 4))
+    plain = jax.tree.map(lambda x: x[:, :length] if x.ndim == 2 else x, plain)
     return Corrupted.of(
         plain.replace(tokens_BT=arrays["b/ids"], valid_BT=arrays["b/valid"]),
         inputs_BT=arrays["b/ids"],
