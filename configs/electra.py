@@ -30,7 +30,7 @@ from bert_variants import registry
 from bert_variants.config import Experiment
 from bert_variants.configs import bert
 
-# layers, width, heads, width of the tables and of the generator; the feed-forward width is 4 * width
+# layers, width, heads, width of the tables, width of the generator; feed-forward: 4 * width
 SIZES = {
     "tiny": (2, 128, 2, 64, 32),
     "small": (12, 256, 4, 128, 64),

@@ -10,9 +10,7 @@ from bert_variants.registry import register
 from bert_variants.types import Corrupted, Outputs, Terms
 
 
-@register(
-    "objective", reads={"all_logits_BTV": 0, "copy_logits_BT": 0, "replaced_BT": 0}, needs=()
-)
+@register("objective", reads={"all_logits_BTV": 0, "copy_logits_BT": 0, "replaced_BT": 0}, needs=())
 def all_tokens(outputs: Outputs, batch: Corrupted) -> Terms:
     """-log p of the original token, mean over every real token, in nats.
 

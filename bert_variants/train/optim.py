@@ -116,10 +116,10 @@ def _clip(optim: Optim) -> optax.GradientTransformation:
 def depth_factors(params: Any, decay: float, gap: int = 0) -> Any:
     """What each parameter's learning rate is multiplied by, broadcastable to it.
 
-    Heads 1; the layers below them, counted from the top as k = 0, 1, ..., ``decay ** (k + 1 + gap)``;
-    what lies below the n layers (embeddings and their projection) ``decay ** (n + 1 + gap)``. Of 12
-    layers with 0.8 the top one has 0.8, the lowest 0.8^12, the embeddings 0.8^13; with a gap of 1
-    they have 0.64, 0.8^13 and 0.8^14, as in google-research/electra:model/optimization.py, whose
+    Heads 1; the n layers below them, counted from the top as k = 0, 1, ..., ``decay ** (k + 1 +
+    gap)``; what lies below those (embeddings and their projection) ``decay ** (n + 1 + gap)``. Of
+    12 layers with 0.8 the top one has 0.8, the lowest 0.8^12, the embeddings 0.8^13; with a gap of
+    1 they have 0.64, 0.8^13 and 0.8^14, as in google-research/electra:model/optimization.py, whose
     author calls that a leftover of a pooler (its issue 51).
 
     Layers are what has ``layers/`` in its path, stacked on the leading axis: one that several
@@ -161,9 +161,7 @@ def freeze(
         ConfigError: a pattern that matches nothing, or nothing is left to train.
     """
     moving, still = matching(patterns, invert=True), matching(patterns)
-    inner = optax.chain(
-        optax.masked(optimizer, moving), optax.masked(optax.set_to_zero(), still)
-    )
+    inner = optax.chain(optax.masked(optimizer, moving), optax.masked(optax.set_to_zero(), still))
 
     def init(params: Any) -> Any:
         for pattern in patterns:

@@ -22,12 +22,12 @@ Case = Mapping[str, Any]
 CASES: dict[str, dict[str, Any]] = {
     # every size odd, both networks projected, the generator shallower
     "narrow": {
-        "layers": 3,
-        "width": 18,
+        "layers": 2,
+        "width": 15,
         "heads": 3,
-        "ffn": 26,
+        "ffn": 19,
         "embedding": 7,
-        "generator_layers": 2,
+        "generator_layers": 1,
         "generator_width": 10,
         "generator_heads": 2,
         "generator_ffn": 14,
@@ -40,10 +40,10 @@ CASES: dict[str, dict[str, Any]] = {
     # tables as wide as the discriminator, as in base and large
     "wide": {
         "layers": 2,
-        "width": 20,
+        "width": 15,
         "heads": 5,
         "ffn": 12,
-        "embedding": 20,
+        "embedding": 15,
         "generator_layers": 2,
         "generator_width": 8,
         "generator_heads": 1,
@@ -57,11 +57,11 @@ CASES: dict[str, dict[str, Any]] = {
     # tables of their own
     "apart": {
         "layers": 2,
-        "width": 16,
+        "width": 10,
         "heads": 2,
-        "ffn": 22,
+        "ffn": 13,
         "embedding": 9,
-        "generator_layers": 3,
+        "generator_layers": 2,
         "generator_width": 12,
         "generator_heads": 3,
         "generator_ffn": 10,
@@ -171,6 +171,8 @@ def compute(case: Case, seed: int) -> dict[str, np.ndarray]:
     arrays = {f"r/{k}": v for k, v in results.items()}
     for prefix, model in (("g", generator), ("d", discriminator)):
         for name, weight in model.named_parameters():
+            if case["tied"] and prefix == "g" and name.startswith("electra.embeddings."):
+                continue  # the discriminator's
             arrays[f"w/{prefix}.{name}"] = weight
             arrays[f"r/grad/{prefix}.{name}"] = weight.grad
     return {k: v.detach().numpy() for k, v in arrays.items()} | {

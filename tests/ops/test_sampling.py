@@ -141,7 +141,10 @@ def test_replaced_by_hand():
     """Of a b c d, b and c are chosen; b is drawn again, c becomes x: it alone is replaced."""
     a, b, c, d, x = 11, 12, 13, 14, 20
     inputs, changed = sampling.replaced(
-        np.array([[a, b, c, d]]), np.array([[1, 2, 0]]), np.float32([[1, 1, 0]]), np.array([[b, x, 9]])
+        np.array([[a, b, c, d]]),
+        np.array([[1, 2, 0]]),
+        np.float32([[1, 1, 0]]),
+        np.array([[b, x, 9]]),
     )
     np.testing.assert_array_equal(inputs, [[a, b, x, d]])
     np.testing.assert_array_equal(changed, [[False, False, True, False]])

@@ -48,9 +48,7 @@ def test_frozen_parameters_do_not_move_and_have_no_moments(optimizer):
 def test_what_is_left_is_trained_as_if_the_frozen_were_not_there():
     """Neither their gradients nor their size is part of the norm that is clipped."""
     found, _ = steps(Optim(clip=0.5, freeze=("^embeddings/",)))
-    huge = [
-        {**g, "embeddings": jax.tree.map(lambda x: x * 1e6, g["embeddings"])} for g in GRADS
-    ]
+    huge = [{**g, "embeddings": jax.tree.map(lambda x: x * 1e6, g["embeddings"])} for g in GRADS]
     with_huge, _ = steps(Optim(clip=0.5, freeze=("^embeddings/",)), huge)
     for path, value in found.items():
         np.testing.assert_array_equal(with_huge[path], value, err_msg=path)

@@ -5,6 +5,7 @@ Source: google-research/electra:build_pretraining_dataset.py (``ExampleBuilder``
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -88,7 +89,7 @@ def _segments(borders: Sequence[int], most: int, draw: Draw) -> tuple[list[Span]
     first: list[Span] = []
     second: list[Span] = []
     taken = 0
-    for begin, end in zip(borders[:-1], borders[1:], strict=True):
+    for begin, end in itertools.pairwise(borders):
         fits = not first or taken + end - begin < most
         if fits or (not second and taken < most and draw() < 0.5):
             taken += end - begin
