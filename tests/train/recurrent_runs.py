@@ -25,7 +25,7 @@ from bert_variants import config, registry
 from bert_variants.text import pipeline
 from bert_variants.types import Batch, Corrupted, Outputs
 
-HISTORY, LENGTH, BATCH = 6, 8, 16
+HISTORY, LENGTH, BATCH, SAVE = 6, 8, 16, 8
 NAME = "toy_memory"
 
 
@@ -108,7 +108,7 @@ _plain = tiny.experiment
 
 def experiment(base: Path, run: str | Path, **fields: Any) -> config.Experiment:
     """The toy over streams of the tiny text; ``fields`` are those of run."""
-    made = _plain(base, run, **{"batch": BATCH, **fields})
+    made = _plain(base, run, **{"batch": BATCH, "save_every": SAVE, **fields})
     return dataclasses.replace(
         made,
         data=dataclasses.replace(
