@@ -41,9 +41,7 @@ def get_config(size: Size = "base") -> Experiment:
     return dataclasses.replace(
         parent,
         name=f"transformer-xl-{size}",
-        data=dataclasses.replace(
-            parent.data, example="stream(reuse=1)", length=length, copies=0
-        ),
+        data=dataclasses.replace(parent.data, example="stream(reuse=1)", length=length, copies=0),
         corruption="causal()",
         model=(
             f"transformer_xl(layers={layers}, width={width}, heads={heads}, ffn={ffn}, "

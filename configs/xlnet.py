@@ -75,7 +75,9 @@ def get_config(size: Size = "base", memory: Literal["on", "off"] = "on") -> Expe
         return variant
     return dataclasses.replace(
         variant,
-        data=dataclasses.replace(variant.data, tokenizer="sentencepiece(size=32000, coverage=0.99995)"),
+        data=dataclasses.replace(
+            variant.data, tokenizer="sentencepiece(size=32000, coverage=0.99995)"
+        ),
         optim=dataclasses.replace(variant.optim, lr=4e-4, warmup=40_000),
         run=dataclasses.replace(variant.run, steps=500_000, batch=8192, microbatches=32),
     )

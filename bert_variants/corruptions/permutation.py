@@ -156,7 +156,7 @@ def _numbers(
     whole = budget(row.valid_BT, row.maskable_BT)
     if len(parts) == 1:
         return [whole]
-    first, second = parts
+    first = parts[0]
     free = [jnp.sum(row.maskable_BT[part], dtype=jnp.int32) for part in parts]
     left = whole - budget(row.valid_BT[first], row.maskable_BT[first])
     of_second = jnp.clip(left, 0, free[1])

@@ -97,7 +97,9 @@ class RelativeAttention(nn.Module):
             table_SNH = self.param("segments", shape.initialiser, size, jnp.float32)
         updates, kept = [], None
         for number, (x, stream) in enumerate(zip(xs, around.streams, strict=True)):
-            scores = _scores(heads(query(x)), k_BKNH, rows, table_SNH, offsets, stream, xs[0], shape)
+            scores = _scores(
+                heads(query(x)), k_BKNH, rows, table_SNH, offsets, stream, xs[0], shape
+            )
             key = self.make_rng("dropout") if train and shape.attention_dropout else None
             context = relative.mix(
                 scores,

@@ -188,9 +188,7 @@ class XLNet(nn.Module):
         )
 
 
-def _streams(
-    batch: Batch | Corrupted, memory: Memory | None, predicts: bool
-) -> tuple[Stream, ...]:
+def _streams(batch: Batch | Corrupted, memory: Memory | None, predicts: bool) -> tuple[Stream, ...]:
     """How the content stream, and the query stream if there is one, read the keys."""
     order_BT = batch.order_BT if isinstance(batch, Corrupted) else None
     segments_BK = batch.segments_BT

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m golden.make_xlnet      # needs transformers and torch
 
-Each file holds the weights under their PyTorch names (``w/...``), a batch for each row (``b/0/...``)
+Each file holds the weights under their PyTorch names (``w/...``), a batch a row (``b/0/...``),
 and the results (``r/0/...``). The masks are made here from ranks and kinds of tokens, as
 zihangdai/xlnet:data_utils.py makes them; the order that our network reads is stored beside them.
 """
@@ -183,7 +183,7 @@ def compute(case: Case, seed: int) -> dict[str, np.ndarray]:
             outputs.logits.flatten(0, 1), tensors["targets"].long().flatten(), reduction="none"
         )
         used = tensors["weights"].flatten()
-        loss = (nats * used).sum() / used.sum()
+        loss = (nats * used).sum() / used.sum().clamp(min=1)
     loss.backward()
     parameters = dict(model.named_parameters())
     arrays |= {"r/loss": loss} | {f"r/grad/{n}": parameters[n].grad for n in GRADIENTS}

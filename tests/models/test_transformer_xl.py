@@ -107,7 +107,9 @@ def restated(given, tokens, old, settings):
         offsets = at["attention"] if settings["untie"] else given["encoder"]
         x, m = layers[-1], old[number]
         if settings["norm_first"]:
-            first, second = (lambda x, n=n: norm(x, at[n]) for n in ("attention_norm", "ffn_norm"))
+            first, second = (
+                functools.partial(norm, at=at[n]) for n in ("attention_norm", "ffn_norm")
+            )
             x = x + attention(
                 first(x), first(m), at["attention"], offsets, settings["heads"], settings
             )
@@ -206,8 +208,9 @@ def test_rows_that_share_a_token_predict_all():
 
 def test_same_length_reads_so_much_and_no_more():
     """The token ``memory`` places to the left is out of sight of one layer, the next one is not."""
-    net, given = build(layers=1, same_length=True, memory=4), params(
-        layers=1, same_length=True, memory=4
+    net, given = (
+        build(layers=1, same_length=True, memory=4),
+        params(layers=1, same_length=True, memory=4),
     )
     rows = causal(text(9, 1, 10))
     plain_top = apply(net, given, rows).hidden_BTD
@@ -219,9 +222,7 @@ def test_same_length_reads_so_much_and_no_more():
 
 def test_same_length_without_a_memory():
     with pytest.raises(ValueError, match="same_length counts in memories"):
-        jax.eval_shape(
-            build(same_length=True, memory=0).init, keys.root(0), battery.batch()
-        )
+        jax.eval_shape(build(same_length=True, memory=0).init, keys.root(0), battery.batch())
 
 
 # ------------------------------------------------------------- left to right

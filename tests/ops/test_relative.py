@@ -1,4 +1,4 @@
-"""Distances: the table, the shift against explicit indexing, and what a query without keys reads."""
+"""Distances: the table, the shift against explicit indexing, a query without keys."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_shift_where_nothing_to_the_right_is_read(queries, keys):
 @pytest.mark.parametrize(("queries", "keys"), SIZES)
 def test_shift_is_indexing(queries, keys):
     """Random numbers, one query after another, by the explicit rule r = K - (M + i - j)."""
-    scores = RNG.normal(size=(2, 3, queries, keys + queries)).astype(np.float32)
+    scores = jnp.asarray(RNG.normal(size=(2, 3, queries, keys + queries)), jnp.float32)
     found = np.asarray(relative.shift(scores, keys))
     for i in range(queries):
         for j in range(keys):
@@ -100,7 +100,7 @@ def test_shift_at_some_positions(queries, keys):
     whole = RNG.normal(size=(2, 3, queries, keys + queries)).astype(np.float32)
     some = np.stack([whole[b][:, at[b]] for b in range(2)])
     found = relative.shift_at(jnp.asarray(some), jnp.asarray(at), queries, keys)
-    lines = np.asarray(relative.shift(whole, keys))
+    lines = np.asarray(relative.shift(jnp.asarray(whole), keys))
     for b in range(2):
         np.testing.assert_array_equal(found[b], lines[b][:, at[b]])
 
