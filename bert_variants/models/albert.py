@@ -8,7 +8,7 @@ from typing import Literal
 import flax.linen as nn
 from jax.sharding import PartitionSpec
 
-from bert_variants.models.bert import RESERVED
+from bert_variants.models.bert import RESERVED, check_relative
 from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Dense, Embeddings, Shape
 from bert_variants.models.sharing import SharedEncoder, Sharing
@@ -24,6 +24,7 @@ from bert_variants.types import Batch, Corrupted, Outputs
     name="albert",
     outputs=("hidden_BTD", "layers", "scores", *HEADS),
     reserved=RESERVED,
+    check=check_relative,
     rules=(
         *RULES,
         (r"widen/kernel$", PartitionSpec("fsdp", "tensor")),

@@ -11,11 +11,16 @@ from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Embeddings, Shape
 from bert_variants.ops import disentangled
 from bert_variants.ops.attention import visible
-from bert_variants.registry import register
+from bert_variants.registry import Call, register
 from bert_variants.types import Batch, Corrupted, Outputs
 
 # Fields that the project sets: from the tokenizer, the objectives, and the run.
 RESERVED = ("vocab_size", "wanted", "precision", "unroll", "remat", "parent", "name")
+
+
+def check_relative(call: Call) -> None:
+    """Refuse a ``relative`` that cannot be read."""
+    disentangled.read(call.argument("relative"))
 
 
 @register(
@@ -23,6 +28,7 @@ RESERVED = ("vocab_size", "wanted", "precision", "unroll", "remat", "parent", "n
     name="bert",
     outputs=("hidden_BTD", "layers", "scores", *HEADS),
     reserved=RESERVED,
+    check=check_relative,
     rules=RULES,
 )
 class Bert(nn.Module):

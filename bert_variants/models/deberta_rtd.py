@@ -12,7 +12,16 @@ import jax.numpy as jnp
 from bert_variants.models.bert import RESERVED
 from bert_variants.models.deberta import check, shape_of
 from bert_variants.models.deberta_layers import Absolute, DebertaEmbeddings, DebertaEncoder
-from bert_variants.models.heads import ClassHead, Pooler, TokenHead, take_positions
+from bert_variants.models.electra import with_a_slot
+from bert_variants.models.heads import (
+    HEADS,
+    ClassHead,
+    Pooler,
+    SpanHead,
+    TokenHead,
+    boundaries_of,
+    take_positions,
+)
 from bert_variants.models.layers import RULES, Dense, Norm, Shape
 from bert_variants.models.replacing import replace
 from bert_variants.ops.activations import activation
@@ -20,6 +29,16 @@ from bert_variants.registry import Call, RegistryError, register
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
 
 REPLACED = ("replaced_logits_BT", "replaced_BT")
+
+
+def replaces(wanted: tuple[tuple[str, int], ...]) -> bool:
+    """Whether anything about replaced tokens is wanted."""
+    return any(output in dict(wanted) for output in REPLACED)
+
+
+def generates(wanted: tuple[tuple[str, int], ...]) -> bool:
+    """Whether anything is wanted of the generator, or to draw from."""
+    return replaces(wanted) or bool({"token_logits_BPV", "span_logits_BPV"} & set(dict(wanted)))
 
 
 def _check(call: Call) -> None:
@@ -33,19 +52,10 @@ def _check(call: Call) -> None:
 @register(
     "model",
     name="deberta_rtd",
-    outputs=(
-        "hidden_BTD",
-        "layers",
-        "scores",
-        "token_logits_BPV",
-        "pooled_BD",
-        "pair_logits_BC",
-        *REPLACED,
-    ),
+    outputs=("hidden_BTD", "layers", "scores", *HEADS, *REPLACED),
     reserved=RESERVED,
     check=_check,
-    # no head reads the boundaries of spans here
-    rules=tuple(rule for rule in RULES if "place" not in rule[0]),
+    rules=RULES,
 )
 class DebertaRtd(nn.Module):
     """A generator that fills in masked tokens, and a discriminator that finds what it replaced.
@@ -53,9 +63,9 @@ class DebertaRtd(nn.Module):
     The generator is a ``deberta`` as wide as the discriminator and half as deep, with its decoder.
     The discriminator is one without a decoder: absolute positions never enter it. It reads the
     original text with one token drawn for each predicted position; ``replaced_logits_BT`` is of the
-    sum of a token's and the first token's state. ``token_logits_BPV`` is the generator's, all other
-    outputs are the discriminator's. Where nothing about replaced tokens is wanted, or nothing is
-    predicted (a plain Batch), the discriminator reads the rows as they are given.
+    sum of a token's and the first token's state. Logits over the vocabulary are the generator's,
+    all other outputs are the discriminator's. Where nothing about replaced tokens is wanted, or
+    nothing is predicted (a plain Batch), the discriminator reads the rows as they are given.
 
     Both are trained by one step on the sum of their losses. In the published code that is the
     choice ``decoupled_training=False``; by default it takes two steps a batch, first the
@@ -109,19 +119,17 @@ class DebertaRtd(nn.Module):
     def __call__(self, batch: Batch | Corrupted, *, train: bool = False) -> Outputs:
         """Outputs for rows of any length up to ``positions``."""
         wanted = dict(self.wanted)
-        replaces = any(output in wanted for output in REPLACED)
         heads = RtdHeads(self.wanted, shape_of(self), self.embedding or self.width, name="heads")
         theirs = self._embeddings("generator_embeddings", self.absolute, "own")
         found: dict[str, Any] = {}
-        at_BP = batch.at_BP
-        if self.is_initializing() and at_BP is None:  # the parameters are made, whatever there is
-            at_BP = jnp.zeros_like(batch.inputs_BT[:, :1])
-        if at_BP is not None and (replaces or "token_logits_BPV" in wanted):
+        if self.is_initializing():
+            batch = with_a_slot(batch)
+        if batch.at_BP is not None and generates(self.wanted):
             generated_BTD = self._generate(theirs, batch, train)
-            logits_BPV = heads.tokens(take_positions(generated_BTD, at_BP), theirs.word.weights())
-            found["token_logits_BPV"] = logits_BPV
-            if replaces and batch.at_BP is not None:
-                batch, found["replaced_BT"] = replace(self, batch, logits_BPV, self.temperature)
+            found = heads.of_generator(generated_BTD, batch, theirs.word.weights())
+        if batch.at_BP is not None and replaces(self.wanted):
+            logits_BPV = found["token_logits_BPV"]
+            batch, found["replaced_BT"] = replace(self, batch, logits_BPV, self.temperature)
         tables = {"gdes": "delta", "es": "none", "nes": "own"}[self.sharing]
         absolute = "input" if self.absolute == "input" else "none"
         embeddings = self._embeddings("embeddings", absolute, tables)
@@ -138,7 +146,7 @@ class DebertaRtd(nn.Module):
             layers=(first_BTD, *read.each_LBTD) if "layers" in wanted else None,
             scores=read.scores if "scores" in wanted else None,
             **found,
-            **heads(read.top_BTD, batch),
+            **heads.of_discriminator(read.top_BTD, batch),
         )
 
     def _generate(
@@ -191,8 +199,10 @@ class RtdHeads(nn.Module):
 
     def setup(self) -> None:
         wanted = dict(self.wanted)
-        if any(output in wanted for output in ("token_logits_BPV", *REPLACED)):
+        if "token_logits_BPV" in wanted or replaces(self.wanted):
             self.tokens = TokenHead(self.shape, self.width)
+        if "span_logits_BPV" in wanted:
+            self.spans = SpanHead(self.shape, self.width, wanted["span_logits_BPV"])
         if "replaced_logits_BT" in wanted:
             self.replaced = ReplacedFromSum(self.shape)
         if "pooled_BD" in wanted or "pair_logits_BC" in wanted:
@@ -200,7 +210,20 @@ class RtdHeads(nn.Module):
         if "pair_logits_BC" in wanted:
             self.pair = ClassHead(self.shape, wanted["pair_logits_BC"])
 
-    def __call__(self, hidden_BTD: Leaf, batch: Batch | Corrupted) -> dict[str, Any]:
+    def of_generator(self, hidden_BTD: Leaf, batch: Corrupted, table_VE: Leaf) -> dict[str, Any]:
+        """What the generator predicts."""
+        found, outside = {}, boundaries_of(batch)
+        if "token_logits_BPV" in dict(self.wanted) or replaces(self.wanted):
+            at_BPD = take_positions(hidden_BTD, batch.at_BP)
+            found["token_logits_BPV"] = self.tokens(at_BPD, table_VE)
+        if "span_logits_BPV" in dict(self.wanted) and outside is not None:
+            left_BP, right_BP, offset_BP = outside
+            left_BPD = take_positions(hidden_BTD, left_BP)
+            right_BPD = take_positions(hidden_BTD, right_BP)
+            found["span_logits_BPV"] = self.spans(left_BPD, right_BPD, offset_BP, table_VE)
+        return found
+
+    def of_discriminator(self, hidden_BTD: Leaf, batch: Batch | Corrupted) -> dict[str, Any]:
         """What the discriminator says."""
         wanted = dict(self.wanted)
         found = {}

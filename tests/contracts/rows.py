@@ -242,6 +242,9 @@ def assert_near(left: Any, right: Any, relative: float = 1e-5) -> None:
     for path, value in leaves(left).items():
         other = others[path]
         assert np.isfinite(value).all(), path
+        if value.dtype == bool:
+            np.testing.assert_array_equal(value, other, err_msg=path)
+            continue
         size = max(float(np.abs(other).max(initial=0)), floor, 1e-30)
         worst = float(np.abs(value - other).max(initial=0)) / size
         assert worst <= relative, f"{path}: {worst:.2e} of the largest entry, at most {relative}"

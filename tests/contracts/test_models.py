@@ -243,6 +243,8 @@ def test_padding_gets_no_gradient(name):
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
         if path_name(path).endswith("embedding") and leaf.shape[0] == data.VOCAB.size
     ]
+    # beneath the tables of a discriminator may lie others that its states do not train
+    tables = [table for table in tables if (table != 0).any()]
     assert tables
     for table in tables:
         assert (table[77] == 0).all()
