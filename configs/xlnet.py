@@ -9,7 +9,7 @@ With its own vocabulary:
                     --data.tokenizer 'sentencepiece(file="spiece.model")'
 The paper's table 6:
   without memory    --memory off
-  whole words       --corruption.unit word
+  without backward  --data.example.directions forward
   denoising instead --corruption 'tokens()'
 
 The published recipe is the NeurIPS version's: 500,000 steps of 8,192 rows of 512 tokens on 33
@@ -23,8 +23,8 @@ the tokens is predicted, 85 of 512.
 
 Where it differs from the code: dropout is the paper's 0.1 with none behind the activation (the
 command has 0 everywhere); the activation is that of the released models; the memory starts empty;
-half of the rows of a batch do not run backwards (the model can read such rows: label ``backward``);
-the vocabulary has no token for the end of a document, so that [SEP] stands there.
+the vocabulary has no token for the end of a document, so that [SEP] stands there, which is never
+predicted.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def get_config(size: Size = "base", memory: Literal["on", "off"] = "on") -> Expe
         data=dataclasses.replace(
             parent.data,
             tokenizer="sentencepiece(size=8192)",
-            example=f"xlnet_stream(reuse={remembered})",
+            example=f"xlnet_stream(reuse={remembered}, directions='both')",
             length=length,
             copies=0,
         ),

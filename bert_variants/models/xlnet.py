@@ -51,7 +51,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     rules=(
         *RULES,
         (r"layers/attention/segments$", PartitionSpec()),
-        (r"^start$", PartitionSpec()),
+        (r"(^|/)start$", PartitionSpec()),
         (r"heads/pooler/dense/kernel$", PartitionSpec("fsdp", "tensor")),
         (r"heads/pooler/dense/bias$", PartitionSpec("tensor")),
         (r"heads/pair/output/kernel$", PartitionSpec("fsdp", None)),
@@ -75,7 +75,7 @@ class XLNet(nn.Module):
     are padded in front (zihangdai/xlnet:classifier_utils.py); here padding may be on either side.
 
     A row whose label ``backward`` is 1 holds its text in reverse order; its distances are negated,
-    so that a token to the right is one that was read before (``bi_data``).
+    so that a token to the left is one that stands later in the text (``bi_data``).
 
     Memory: see ``recurrence``. It counts as segment 0. It starts empty; the released code starts
     with zeros, to which the first rows attend.

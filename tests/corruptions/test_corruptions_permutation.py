@@ -142,9 +142,11 @@ def test_nothing_reaches_the_end():
 
 
 def test_every_token_may_be_a_target():
+    """The last ones of a part are rarer: no span ends there."""
     times = sum(chosen(run("permutation()", text(500, 128), seed=s)).sum(0) for s in range(2))
-    expected = 1000 * 21 / 128
-    assert (np.abs(times - expected) < 0.6 * expected).all()
+    inner = times.reshape(2, 64)[:, :-5]
+    assert (np.abs(inner / inner.mean() - 1) < 0.6).all()
+    assert times.min() > 0
 
 
 # ------------------------------------------------------------- the order
