@@ -194,7 +194,12 @@ def test_a_piece_over_the_end_of_a_document_is_refused(monkeypatch):
     monkeypatch.setitem(
         registry._ENTRIES["example"],
         "careless",
-        registry.Entry("example", "careless", careless, {"labels": (), "reserved": ("length",)}),
+        registry.Entry(
+            "example",
+            "careless",
+            careless,
+            {"labels": (), "order": "random", "reserved": ("length",)},
+        ),
     )
     with pytest.raises(ConfigError, match="over the end of a document"):
         plan_of(mixed([[3], [3], [3]], [0, 1, 0]), "careless()", "single()")
