@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from bert_variants.types import Leaf
 
-BLOCK = 256
+BLOCK = 128
 
 
 def sample(keys_B: Leaf, logits_BPV: Leaf, temperature: float = 1.0) -> jax.Array:
     """One id for each slot from softmax(logits / temperature): int32 [B, P], without gradient.
 
-    By the inverse of the distribution function, a uniform number a slot: first the block of 256
+    By the inverse of the distribution function, a uniform number a slot: first the block of 128
     ids, then the id in it. That reads the logits twice, where the Gumbel trick of the published
     code (google-research/electra:pretrain/pretrain_helpers.py) draws V random numbers a slot. Both
     draw from the same distribution, up to the rounding of float32 sums: ids of a probability below

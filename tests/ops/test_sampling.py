@@ -49,7 +49,7 @@ def assert_drawn_from(counts: np.ndarray, shares: np.ndarray) -> None:
     assert abs(chi - freedom) < 5 * np.sqrt(2 * freedom), (chi, freedom)
 
 
-@pytest.mark.parametrize("vocab", [7, 256, 257, 600])
+@pytest.mark.parametrize("vocab", [7, sampling.BLOCK, sampling.BLOCK + 1, 600])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_the_distribution_is_the_softmax(vocab, temperature):
     """Also where V is no multiple of the block, and where the last block is nearly all padding."""
