@@ -10,7 +10,7 @@ With its own vocabulary:
 The paper's table 6:
   without memory    --memory off
   without backward  --data.example.directions forward
-  denoising instead --corruption 'tokens()'
+  denoising instead --corruption 'tokens()' --model.masked read
 
 The published recipe is the NeurIPS version's: 500,000 steps of 8,192 rows of 512 tokens on 33
 billion pieces, learning rate 4e-4 after 40,000 steps; 5.5 days on 512 TPU v3 for large, which then
@@ -65,6 +65,7 @@ def get_config(size: Size = "base", memory: Literal["on", "off"] = "on") -> Expe
                 "memory": 3 * length // 4 if memory == "on" else 0,
                 "reuse": remembered,
                 "inner_dropout": 0.0,
+                "masked": "hidden",
             },
         ),
         objectives="mlm",

@@ -65,8 +65,7 @@ class XLNet(nn.Module):
     are distances and "same segment or not" within the attention). The query stream starts from one
     learned vector at each position to predict and reads the content stream; it exists only where
     token logits are wanted. Who reads whom follows from ``order_BT`` (see ``ops/permutation.py``);
-    without one every token reads all, and a prediction all but its own position: so the masks that
-    judge every model alike judge this one too.
+    without one every token reads all, and a prediction all but its own position; see ``masked``.
 
     The official code scatters the P queries to T positions, attends, and gathers P again; here P
     queries attend, with the same numbers.
@@ -87,6 +86,10 @@ class XLNet(nn.Module):
         reuse: the first so many positions of a row are remembered; 0: all.
         clamp: distances beyond it count as it; 0: none does.
         untie: whether u, v and s are each layer's own.
+        masked: where the rows have no order, whether what stands at predicted positions is ``read``
+            by the other tokens, as [MASK] is in a denoising model, or ``hidden`` from all of them,
+            as it is in a permuted order. One that was trained on orders has never seen a [MASK]:
+            the masks that judge every model alike want ``hidden`` then.
         dropout, attention_dropout: rates.
         inner_dropout: behind the activation of the feed-forward layers. The paper's table has none
             there, its code the common rate.
@@ -106,6 +109,7 @@ class XLNet(nn.Module):
     reuse: int = 0
     clamp: int = 0
     untie: bool = True
+    masked: Literal["read", "hidden"] = "read"
     dropout: float = 0.1
     attention_dropout: float = 0.1
     inner_dropout: float = 0.1
@@ -160,7 +164,7 @@ class XLNet(nn.Module):
         table_RD = relative.sinusoids(relative.distances(length, keys), self.width, self.clamp)
         around = Around(
             drop(table_RD.astype(active), train=train),
-            _streams(batch, memory, predicts),
+            _streams(batch, memory, predicts, self.masked == "hidden"),
             backward_B=batch.labels["backward"] != 0 if "backward" in batch.labels else None,
         )
         encoder = RelativeEncoder(
@@ -188,9 +192,14 @@ class XLNet(nn.Module):
         )
 
 
-def _streams(batch: Batch | Corrupted, memory: Memory | None, predicts: bool) -> tuple[Stream, ...]:
+def _streams(
+    batch: Batch | Corrupted, memory: Memory | None, predicts: bool, hidden: bool
+) -> tuple[Stream, ...]:
     """How the content stream, and the query stream if there is one, read the keys."""
     order_BT = batch.order_BT if isinstance(batch, Corrupted) else None
+    if hidden and order_BT is None and batch.at_BP is not None:
+        length = batch.inputs_BT.shape[1]
+        order_BT = permutation.predicted_last(batch.at_BP, batch.weights_BP, length)
     segments_BK = batch.segments_BT
     if memory is not None:
         size = memory.states_BLMD.shape[2]

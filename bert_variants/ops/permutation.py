@@ -44,6 +44,18 @@ def places(ranks_T: Leaf, late_T: Leaf) -> jax.Array:
     return jnp.where(late_T, ranks_T + 1, 0).astype(jnp.int32)
 
 
+def predicted_last(at_BP: Leaf, weights_BP: Leaf, length: int) -> jax.Array:
+    """The order of a row whose predicted positions nobody reads: 1 for these, else 0. int32 [B, T].
+
+    Args:
+        at_BP, weights_BP: the predicted positions, and 0 for unused slots.
+        length: T.
+    """
+    column_T = jnp.arange(length, dtype=jnp.int32)
+    here_BPT = (column_T[None, None, :] == at_BP[:, :, None]) & (weights_BP > 0)[:, :, None]
+    return jnp.any(here_BPT, axis=1).astype(jnp.int32)
+
+
 def content_visible(
     valid_BT: Leaf, order_BT: Leaf | None = None, packs_BT: Leaf | None = None
 ) -> jax.Array:

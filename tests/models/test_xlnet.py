@@ -202,6 +202,26 @@ def test_without_an_order_a_prediction_reads_all_others():
         assert (np.abs(changed - plain).max(-1)[~same] > 0).all()
 
 
+def test_what_is_masked_may_be_hidden_from_all():
+    """As in an order that has it last: no other token and no prediction reads it, padding apart."""
+    rows, net = battery.batch(), build(masked="hidden")
+    given = params(masked="hidden")
+    run = battery.jitted(net)
+    plain = run(given, rows)
+    used = np.asarray(rows.weights_BP) > 0
+    at = np.zeros(rows.inputs_BT.shape, bool)
+    at[np.nonzero(used)[0], np.asarray(rows.at_BP)[used]] = True
+    other = run(given, rows.replace(inputs_BT=jnp.where(at, 77, rows.inputs_BT)))
+    text = np.asarray(rows.valid_BT) & ~at
+    np.testing.assert_array_equal(other.token_logits_BPV[used], plain.token_logits_BPV[used])
+    np.testing.assert_array_equal(other.hidden_BTD[text], plain.hidden_BTD[text])
+    ordered = build()
+    last = rows.replace(order_BT=jnp.asarray(at, jnp.int32))
+    data.assert_equal(battery.jitted(ordered)(given, last), plain)
+    read = battery.jitted(ordered)(given, rows)
+    assert (read.token_logits_BPV[used] != plain.token_logits_BPV[used]).any()
+
+
 def test_content_is_read_the_same_with_and_without_predictions():
     rows = permuted()
     without = rows.replace(at_BP=rows.at_BP[:, :1], targets_BP=rows.targets_BP[:, :1])

@@ -113,3 +113,9 @@ def test_a_row_of_minus_one_has_no_order():
     np.testing.assert_array_equal(
         found[:1], permutation.query_visible(at[:1], valid[:1], places[:1])
     )
+
+
+def test_predicted_positions_come_last():
+    at = jnp.asarray([[1, 4, 0]], jnp.int32)
+    found = permutation.predicted_last(at, jnp.asarray([[1.0, 0.5, 0.0]]), 6)
+    np.testing.assert_array_equal(found, [[0, 1, 0, 0, 1, 0]])
