@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from bert_variants.models.bert import RESERVED
+from bert_variants.models.bert import RESERVED, check_relative
 from bert_variants.models.detection import (
     OF_REPLACED,
     DetectionHeads,
@@ -23,6 +23,7 @@ from bert_variants.models.encoder import Encoder
 from bert_variants.models.heads import HEADS
 from bert_variants.models.layers import INITIALISERS, RULES, Dense, Embeddings, Shape
 from bert_variants.models.replacing import replace
+from bert_variants.ops import disentangled
 from bert_variants.ops.attention import visible
 from bert_variants.ops.placement import keep_rows
 from bert_variants.registry import Call, RegistryError, register
@@ -32,6 +33,7 @@ _GENERATOR_SIZES = ("generator_width", "generator_layers", "generator_heads", "g
 
 
 def _check(call: Call) -> None:
+    check_relative(call)
     temperature, tying = call.argument("temperature"), call.argument("tying")
     if temperature <= 0:
         raise RegistryError(f"model '{call}': temperature is {temperature}, expected above 0.")
@@ -123,8 +125,8 @@ class Electra(nn.Module):
         temperature: of the draws.
         disallow_correct: never draw the original token.
         positions, first_position, segments, dropout, attention_dropout, eps, activation,
-            initialiser: as ``Bert``'s, of both. The dense layers behind the tables and the one in
-            front of a single logit start as TensorFlow's do (Glorot, uniform).
+            initialiser, relative: as ``Bert``'s, of both. The dense layers behind the tables and
+            the one in front of a single logit start as TensorFlow's do (Glorot, uniform).
         vocab_size, wanted, precision, unroll, remat: set by the project.
     """
 
@@ -149,6 +151,7 @@ class Electra(nn.Module):
     eps: float = 1e-12
     activation: str = "gelu_erf"
     initialiser: Literal["truncated_normal", "normal"] = "truncated_normal"
+    relative: str = ""
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
     precision: str = "float32"
@@ -215,6 +218,7 @@ class Electra(nn.Module):
             precision=self.precision,
             scores="scores" in dict(self.wanted),
             initialiser=INITIALISERS[self.initialiser],
+            relative=disentangled.read(self.relative),
         )
 
     def _writer(self) -> Shape:

@@ -378,6 +378,15 @@ def test_temperature():
         assert abs((drawn == 41).mean() - share) < 5 * sigma
 
 
+def test_both_networks_can_read_distances():
+    """DeBERTa's attention by one field: a table of distances in each, trained by its own loss."""
+    found = gradient("replaced_token", relative="deberta_v2(buckets=4)")
+    assert all(moved(found, "discriminator/encoder/relative/"))
+    assert not any(moved(found, "generator/"))
+    with pytest.raises(RegistryError, match="deberta_v3"):
+        registry.lookup("model", "electra(relative='deberta_v3')")
+
+
 def test_spans_need_a_generator_that_reads():
     spans = net(("span_logits_BPV", 15), generator="uniform")
     with pytest.raises(ValueError, match="a uniform generator reads no text"):
