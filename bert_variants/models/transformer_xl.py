@@ -17,7 +17,7 @@ from bert_variants.models.recurrence import Memory
 from bert_variants.models.relative import Around, RelativeEncoder, Stream
 from bert_variants.models.xlnet import RULES, OutputBias
 from bert_variants.ops import permutation, relative
-from bert_variants.ops.placement import keep_rows
+from bert_variants.ops.placement import keep_rows, place
 from bert_variants.ops.precision import PRECISIONS
 from bert_variants.registry import register
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
@@ -125,7 +125,7 @@ class TransformerXL(nn.Module):
         queries, keys = visible_BTK.shape[1:]
         rows = relative.distances(queries, keys, both_ways=False)
         table_RD = relative.sinusoids(rows, self.width, self.clamp)
-        around = Around(drop(table_RD.astype(active), train=train), (Stream(visible_BTK),))
+        around = Around(place(drop(table_RD.astype(active), train=train)), (Stream(visible_BTK),))
         encoder = RelativeEncoder(
             self.layers,
             (shape, False, self.dropout, self.norm_first),

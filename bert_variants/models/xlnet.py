@@ -16,7 +16,7 @@ from bert_variants.models.layers import INITIALISERS, Dropout, Shape, Table
 from bert_variants.models.recurrence import Memory
 from bert_variants.models.relative import Around, RelativeEncoder, Stream
 from bert_variants.ops import permutation, relative
-from bert_variants.ops.placement import keep_rows
+from bert_variants.ops.placement import keep_rows, place
 from bert_variants.ops.precision import PRECISIONS
 from bert_variants.registry import register
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
@@ -163,7 +163,7 @@ class XLNet(nn.Module):
         keys = length if memory is None else length + memory.states_BLMD.shape[2]
         table_RD = relative.sinusoids(relative.distances(length, keys), self.width, self.clamp)
         around = Around(
-            drop(table_RD.astype(active), train=train),
+            place(drop(table_RD.astype(active), train=train)),
             _streams(batch, memory, predicts, self.masked == "hidden"),
             backward_B=batch.labels["backward"] != 0 if "backward" in batch.labels else None,
         )

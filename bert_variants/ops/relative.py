@@ -16,6 +16,7 @@ import numpy as np
 
 from bert_variants.ops.attention import HIDDEN
 from bert_variants.ops.dropout import dropout
+from bert_variants.ops.placement import place
 from bert_variants.ops.precision import PRECISIONS, einsum
 from bert_variants.types import Leaf
 
@@ -51,13 +52,14 @@ def sinusoids(distances_R: np.ndarray, width: int, clamp: int = 0) -> jax.Array:
         distances_R = np.clip(distances_R, -clamp, clamp)
     frequency = 10000.0 ** (-2.0 * np.arange(width // 2) / width)
     angle = jnp.float32(distances_R)[:, None] * jnp.float32(frequency)[None, :]
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    # whole on every device, where nothing has to be exchanged for it
+    return place(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1))
 
 
 def mirrored(table_RD: Leaf) -> jax.Array:
     """The table of the negated distances: sines change their sign, cosines do not."""
     half = table_RD.shape[-1] // 2
-    return jnp.concatenate([-table_RD[:, :half], table_RD[:, half:]], axis=-1)
+    return place(jnp.concatenate([-table_RD[:, :half], table_RD[:, half:]], axis=-1))
 
 
 def shift(scores_BNTR: Leaf, keys: int) -> jax.Array:
