@@ -132,7 +132,7 @@ class Corrupted(Rows):
         left_BP, right_BP: int32, the visible tokens just outside the span of ``at_BP``; -1 where
             there is none. None unless the corruption chooses spans.
         offset_BP: int32, index of ``at_BP`` within its span, from 0. None likewise.
-        order_BT: int32, which tokens may be read before which (see ``ops/permutation.py``), or None:
+        order_BT: int32, in which order tokens may be read (ops/permutation.py), or None:
             all at once. Only models that declare to read it keep to it.
         moved_BT: bool, tokens that were moved by shuffling, or None.
     """
