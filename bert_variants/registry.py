@@ -38,7 +38,14 @@ FAMILIES: dict[str, tuple[str, int]] = {
 
 # What an entry declares of itself if it does not say otherwise.
 _TRAITS: dict[str, dict[str, Any]] = {
-    "corruption": {"gives": (), "needs": (), "calls": (), "check": None, "budget": "most"},
+    "corruption": {
+        "gives": (),
+        "needs": (),
+        "calls": (),
+        "check": None,
+        "budget": "most",
+        "whole": "",
+    },
     "objective": {"needs": ()},
     "example": {"labels": ()},
     "units": {"files": ()},

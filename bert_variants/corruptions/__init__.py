@@ -8,6 +8,7 @@ Traits, none by default: ``gives``, the optional fields of Corrupted that it fil
 positions; ``needs``, fields of the config that must not be empty, such as ``data.units``;
 ``calls``, parameters that hold call-strings of other corruptions, which are looked up with it and
 whose ``gives`` and ``needs`` become its own; ``check``, a function of the looked-up call that
-refuses arguments that do not fit one another; ``budget="mean"`` where ``rate`` holds on average.
+refuses arguments that do not fit one another; ``budget="mean"`` where ``rate`` holds on average;
+``whole="words"`` where whole words are chosen, which text must have of more than one token.
 Dropping a file here registers it.
 """
