@@ -29,21 +29,45 @@ from bert_variants.text.prepare import prepare
 from bert_variants.train import evaluate, fixed, loop, setup
 from bert_variants.types import Corrupted, Outputs
 
-VARIANTS = ("bert", "roberta", "albert", "spanbert", "bert_wwm", "structbert")
+VARIANTS = ("bert", "roberta", "albert", "spanbert", "bert_wwm", "ernie", "structbert")
+SMALL = "wordpiece(size=1024)"  # the synthetic world has few words
+
+
+def pack() -> Path:
+    """The data pack."""
+    return Path(os.environ.get("BERT_VARIANTS_DATA", "../shared/data"))
 
 
 def source(name: str) -> tuple[str, str]:
     """(data.source, data.held_out_source) of ``synthetic`` or of a folder of the data pack."""
     if name == "synthetic":
         return "synthetic(documents=4000)", ""
-    folder = Path(os.environ.get("BERT_VARIANTS_DATA", "../shared/data")) / name
     call = "text({!r}, field='text')"
+    folder = pack() / name
     return call.format(f"{folder}/train_*.jsonl.xz"), call.format(f"{folder}/valid.jsonl.xz")
+
+
+def parent(variant: str, options: argparse.Namespace) -> config.Experiment:
+    """A variant at size tiny; in Chinese with the units of its recipe.
+
+    ERNIE's units are a lexicon's in Chinese and words elsewhere, of one kind: two stages, not
+    three.
+    """
+    chinese = options.source.endswith("_zh")
+    if variant == "bert_wwm" and chinese:
+        return config.get_config(variant, size="tiny", recipe="wwm")
+    made = config.get_config(variant, size="tiny")
+    if variant != "ernie":
+        return made
+    lexicon = registry.write("lexicon", {"file": str(pack() / "thuocl" / "*.tsv.xz")})
+    stages = {"parts": ("units(chance=0.0)", "units()"), "until": (options.steps // 2,)}
+    made = config.set_field(made, "data.units", lexicon if chinese else "words()")
+    return config.set_field(made, "corruption", registry.write("stages", stages))
 
 
 def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
     """A variant at size tiny over the common text."""
-    made = config.get_config(variant, size="tiny")
+    made = parent(variant, options)
     text, held_out = source(options.source)
     steps = options.steps
     return dataclasses.replace(
@@ -70,9 +94,6 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
             log_every=max(1, steps // 50),
         ),
     )
-
-
-SMALL = "wordpiece(size=1024)"
 
 
 def ignorant(ready: setup.Setup) -> dict[str, dict[str, float]]:

@@ -58,7 +58,8 @@ class Meter:
             self.others = 0.0
         else:
             taken = busy - self._busy - self.cpu
-            self.others = max(0.0, taken) / max(self.seconds * cores(), 1e-9)
+            # the kernel counts in hundredths of a second, so a short block may show more than all
+            self.others = min(1.0, max(0.0, taken) / max(self.seconds * cores(), 1e-9))
 
 
 def others_now(seconds: float = 0.1) -> float:

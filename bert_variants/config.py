@@ -397,6 +397,7 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(str(error)) from None
     example, corruption, model = (found[k] for k in ("data.example", "corruption", "model"))
     for chosen in (corruption, *masks):
+        _check_rate(chosen)
         for field in chosen.traits["needs"]:
             if not get_field(experiment, field):
                 raise ConfigError(f"corruption '{chosen}' needs {field}, which is empty.")
@@ -433,6 +434,23 @@ def _leaves_the_answers(corruption: registry.Call) -> bool:
 
 def _reads_order(model: str) -> bool:
     return "order_BT" in registry.entry("model", model).traits["reads"]
+
+
+def _check_rate(corruption: registry.Call) -> None:
+    """Refuse a share of tokens that leaves nothing to predict or nothing to read."""
+    for call in (corruption, *corruption.inner()):
+        rate = call.argument("rate") if "rate" in call.entry.parameters else 0.5
+        if not 0 < rate < 1:
+            why = "nothing would be predicted" if rate == 0 else "it is a share of the text"
+            if rate == 1:
+                why = "no text would be left to predict from"
+            raise ConfigError(f"corruption '{call}': rate is {rate}, expected 0 < rate < 1: {why}.")
+        most = call.argument("max_predictions") if "max_predictions" in call.entry.parameters else 0
+        if most < 0:
+            raise ConfigError(
+                f"corruption '{call}': max_predictions is {most}, expected a number of positions, "
+                "or 0 for as many as the rate may take."
+            )
 
 
 def wanted_outputs(experiment: Experiment) -> tuple[tuple[str, int], ...]:

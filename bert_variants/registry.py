@@ -45,6 +45,7 @@ _TRAITS: dict[str, dict[str, Any]] = {
         "check": None,
         "budget": "most",
         "random": True,
+        "whole": "",
     },
     "objective": {"needs": ()},
     "example": {"labels": (), "order": "random"},

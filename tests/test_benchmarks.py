@@ -22,13 +22,29 @@ def test_clean_turns_count_and_few_of_them_do_not():
     assert "loaded machine" in turns.table([turns.summary(worker)])
 
 
-def test_others_are_seen():
-    """What this process burns is its own."""
+@pytest.mark.parametrize(("busy", "others"), [(0.0, 0.0), (1e6, 1.0), (None, 0.0)])
+def test_others_are_seen(monkeypatch, busy, others):
+    """What this process burns is its own; the rest is others', at most the whole machine."""
+    counted = iter([None, None] if busy is None else [100.0, 100.0 + busy])
+    monkeypatch.setattr(machine, "busy_seconds", lambda: next(counted))
     with machine.Meter() as meter:
         total = sum(i * i for i in range(300_000))
     assert total > 0
     assert meter.cpu > 0
-    assert 0 <= meter.others <= 1
+    assert meter.others == others
+
+
+def test_half_a_machine_is_half(monkeypatch):
+    """Core-seconds of others over those that there were."""
+    wall = iter([0.0, 4.0])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(machine.time, "process_time", lambda: 0.0)
+    counted = iter([100.0, 104.0])
+    monkeypatch.setattr(machine, "busy_seconds", lambda: next(counted))
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    with machine.Meter() as meter:
+        pass
+    assert meter.others == 0.5
 
 
 def test_useful_operations_of_a_base_step():

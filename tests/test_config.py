@@ -173,6 +173,27 @@ def test_check_refuses_outputs_that_the_model_does_not_make(monkeypatch):
         config.check(Experiment())
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("tokens(rate=0.0)", "rate is 0.0, expected 0 < rate < 1: nothing would be predicted"),
+        ("spans(rate=0)", "rate is 0, expected 0 < rate < 1: nothing would be predicted"),
+        ("units(rate=1.0)", "rate is 1.0, .*: no text would be left to predict from"),
+        ("tokens(rate=1.5)", "rate is 1.5, .*: it is a share of the text"),
+        ("ngrams(rate=-0.1)", "rate is -0.1, .*: it is a share of the text"),
+        ("stages(parts=['tokens()', 'spans(rate=1)'], until=[5])", r"'spans\(rate=1\)': rate is 1"),
+        ("tokens(max_predictions=-1)", "max_predictions is -1, expected a number of positions"),
+    ],
+)
+def test_rates_that_leave_nothing_are_refused(call, message):
+    experiment = config.set_field(changed("corruption", call), "data.units", "words()")
+    with pytest.raises(ConfigError, match=message):
+        config.check(experiment)
+    masked = config.set_field(changed("evals.masks", (call,)), "data.units", "words()")
+    with pytest.raises(ConfigError, match=message):
+        config.check(masked)
+
+
 def test_wanted_outputs():
     assert config.wanted_outputs(Experiment()) == (("pair_logits_BC", 2), ("token_logits_BPV", 0))
     assert config.wanted_outputs(changed("objectives", "mlm")) == (("token_logits_BPV", 0),)

@@ -7,7 +7,7 @@ import json
 
 from bert_variants import config
 from bert_variants.commands.prepare import prepared
-from bert_variants.commands.train import all_corruptions, first_rows, sample
+from bert_variants.commands.train import all_corruptions, sample
 from bert_variants.report import gallery, views
 from bert_variants.train import setup
 
@@ -37,7 +37,7 @@ def main(experiment: config.Experiment, options: Options) -> int:
         lines = [json.dumps(one, ensure_ascii=False) for one in pictures]
         print("\n".join(lines) if options.json else gallery.terminal(pictures))
         return 0
-    rows = first_rows(ready, options.epoch)
+    rows = setup.first_rows(ready, options.epoch)
     if options.json:
         for row in views.as_dicts(rows, ready.tokenizer)[: options.rows]:
             print(json.dumps(row, ensure_ascii=False))

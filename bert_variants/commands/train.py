@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
-from bert_variants import config, keys
+from bert_variants import config
 from bert_variants.commands.prepare import describe, prepared
 from bert_variants.plan import summary
 from bert_variants.report import console, gallery, page, views
@@ -39,12 +38,12 @@ def main(experiment: config.Experiment, options: Options) -> int:
     ready = setup.make(experiment, store)
     if options.dry_run:
         print(summary.render(summary.summary(experiment, jax.device_count(), store.vocab.size)))
-        print(sample(ready, first_rows(ready), shown=1))
+        print(sample(ready, setup.first_rows(ready), shown=1))
         return 0
     if not processes.is_primary():
         return loop.train(ready, loop.Silent()).exit_code
     print(describe(store))
-    rows = first_rows(ready)
+    rows = setup.first_rows(ready)
     print(sample(ready, rows, shown=2))
     with console.TrainProgress(ready) as progress:
         result = loop.train(ready, progress)
@@ -70,15 +69,6 @@ def everywhere(experiment: config.Experiment) -> Store:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("prepared")
     return prepared(experiment)
-
-
-def first_rows(ready: setup.Setup, epoch: int = 0) -> Corrupted:
-    """This process's first batch of an epoch after its corruption, as numpy arrays."""
-    batch, _ = ready.rows.batch(Position(epoch, 0))
-    root = keys.root(ready.experiment.run.seed)
-    row_keys = keys.corruption_keys(root, batch, 0, ready.experiment.data.copies)
-    made = setup.bind(ready.experiment.corruption, ready.vocab)(row_keys, batch)
-    return jax.tree.map(np.asarray, made)
 
 
 def all_corruptions(ready: setup.Setup, epoch: int = 0) -> list[gallery.Picture]:

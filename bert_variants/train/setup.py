@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from bert_variants import config, keys, registry
 from bert_variants.models import network
-from bert_variants.text.pipeline import Pipeline
+from bert_variants.text.pipeline import Pipeline, Position
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
 from bert_variants.train import evaluate, fixed, optim, pll, sharding, step
@@ -80,6 +80,7 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
     vocab = store.vocab
     net = network.build(experiment, vocab.size)
     _check_length(experiment)
+    _check_words(experiment, store)
     objectives = step.objectives_of(experiment)
     optimizer, schedule = optim.build(experiment.optim, experiment.run.steps)
     # an argument of the programs and not a constant in them: other seeds compile nothing anew
@@ -265,6 +266,43 @@ def with_unigram_bias(params: Any, vocab: Vocab) -> Any:
     bias = -evaluate.unigram_nats(vocab)
     biased = {name: {**params["heads"][name], "bias": bias} for name in found}
     return {**params, "heads": {**params["heads"], **biased}}
+
+
+def first_rows(ready: Setup, epoch: int = 0) -> Corrupted:
+    """This process's first batch of an epoch after its corruption, as numpy arrays.
+
+    Raises:
+        ConfigError: an objective reads predicted positions, and no row of the batch has one.
+    """
+    experiment = ready.experiment
+    batch, _ = ready.rows.batch(Position(epoch, 0))
+    root = keys.root(experiment.run.seed)
+    row_keys = keys.corruption_keys(root, batch, 0, experiment.data.copies)
+    made = bind(experiment.corruption, ready.vocab)(row_keys, batch)
+    rows = jax.tree.map(np.asarray, made)
+    predicts = any(name.endswith("_BPV") for name, _ in config.wanted_outputs(experiment))
+    if not predicts or np.any(rows.weights_BP > 0):
+        return rows
+    count, length = rows.tokens_BT.shape
+    raise config.ConfigError(
+        f"corruption '{experiment.corruption}' chose no token in the first {count} rows of "
+        f"{length} tokens, of which {int(np.sum(rows.maskable_BT))} may be chosen: no row holds "
+        "what it looks for, or its budget is too small for it. Look with `bert-variants show`, and "
+        "take longer rows, another rate, or another corruption."
+    )
+
+
+def _check_words(experiment: config.Experiment, store: Store) -> None:
+    call = registry.lookup("corruption", experiment.corruption)
+    train = store.split("train")
+    whole = [one for one in (call, *call.inner()) if one.traits["whole"] == "words"]
+    if whole and train.words == train.tokens:
+        raise config.ConfigError(
+            f"corruption '{whole[0]}' chooses whole words, but each of the {train.tokens:,} tokens "
+            f"of this text is a word by itself: {experiment.data.tokenizer} cuts none, or words "
+            "are not written apart. It would be the same as tokens(): take that, a smaller "
+            "vocabulary, or, for Chinese, --data.units 'chinese_words()' and whole_units()."
+        )
 
 
 def _check_length(experiment: config.Experiment) -> None:

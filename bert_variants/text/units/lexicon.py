@@ -124,7 +124,7 @@ def read_lexicon(file: str, ignore_case: bool = False) -> Lexicon:
         )
     if dropped:
         reasons = ", ".join(f"{n} x {why}" for why, n in sorted(dropped.items()))
-        logging.getLogger(__name__).info("lexicon(%r) left out: %s", file, reasons)
+        logging.getLogger(__name__).warning("lexicon(%r) left out: %s", file, reasons)
     numbered = {entry: kinds.index(kind) for entry, kind in entries.items()}
     return (_IgnoringCase if ignore_case else Lexicon)(numbered, kinds, dropped)
 
