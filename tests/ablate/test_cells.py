@@ -15,6 +15,8 @@ from bert_variants.train import record
 from bert_variants.train.errors import DivergedError
 from bert_variants.train.reporting import Silent
 
+pytestmark = pytest.mark.slow  # compiles a training program and its probes for each arm
+
 
 def train(grid, store, **more) -> list[str]:
     said: list[str] = []
@@ -91,7 +93,6 @@ def test_what_is_done_is_skipped_and_what_failed_is_left(finished, store):
     assert before == {c: (c.dir / "metrics.jsonl").read_bytes() for c in grid.cells()}
 
 
-@pytest.mark.slow
 def test_a_failed_cell_is_tried_again_when_asked(base, store, compiled):
     grid = toy_grid.grid(base, "retried", seeds=(0,))
     train(grid, store, reporter=lambda ready: Diverging())
@@ -125,7 +126,6 @@ def test_cells_of_another_grid_are_refused(finished, store):
     )
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_says_so(base, store, compiled):
     import os
     import signal
@@ -149,7 +149,6 @@ def steps_of(lines: list[str]) -> list[str]:
     return [line for line in lines if " step " in line]
 
 
-@pytest.mark.slow
 def test_a_killed_workers_cell_is_taken_over(base, store, compiled):
     grid = toy_grid.grid(base, "killed")
     code, lines = toy_grid.ended(toy_grid.start(base, "killed", "kill@3"))
@@ -163,7 +162,6 @@ def test_a_killed_workers_cell_is_taken_over(base, store, compiled):
     assert train_lines == [1, 2, 3, 4], "it went on from its checkpoint"
 
 
-@pytest.mark.slow
 def test_two_workers_never_train_the_same_cell(base, store, compiled):
     workers = [toy_grid.start(base, "shared") for _ in range(2)]
     ends = [toy_grid.ended(worker) for worker in workers]
@@ -178,7 +176,6 @@ def test_two_workers_never_train_the_same_cell(base, store, compiled):
     assert sum(trained) == 4
 
 
-@pytest.mark.slow
 def test_seeds_share_their_programs(base, store, tmp_path):
     """Two arms are two training programs, whatever the seeds; equal probes are compiled once."""
     code, lines = toy_grid.ended(toy_grid.start(base, "programs", compiled=tmp_path))

@@ -24,19 +24,23 @@ def arguments(name: str) -> list[dict[str, str]]:
     return [{"size": size} for size in typing.get_args(hint)]
 
 
+def _lowered_by_default(sizes: list[dict[str, str]]) -> dict[str, str]:
+    return {"size": "base"} if {"size": "base"} in sizes else sizes[0]
+
+
 CASES = [
     pytest.param(name, kwargs, id="-".join([name, *kwargs.values()]))
     for name in config.shipped_configs()
     for kwargs in arguments(name)
 ]
 every = pytest.mark.parametrize(("name", "kwargs"), CASES)
-# seconds each: the default suite lowers a config's first size and its base
+# seconds each: the default suite lowers a config's base, or its first size where it has none
 LOWERED = [
     pytest.param(
         *case.values,
         id=case.id,
         marks=[]
-        if case.values[1] in (arguments(case.values[0])[0], {"size": "base"})
+        if case.values[1] == _lowered_by_default(arguments(case.values[0]))
         else pytest.mark.slow,
     )
     for case in CASES

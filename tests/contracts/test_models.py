@@ -23,6 +23,11 @@ from bert_variants.types import Outputs
 NAMES = registry.names("model")
 CORRUPTIONS = registry.names("corruption")
 each = pytest.mark.parametrize("name", NAMES)
+# seconds for each form of each model: the default suite compiles those of one
+each_form = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n == "bert" else pytest.mark.slow) for n in NAMES],
+)
 ALWAYS = {"hidden_BTD", "carry"}
 CLASSES = {"pair_logits_BC": 2, "span_logits_BPV": 15}
 
@@ -291,7 +296,7 @@ def test_rows_of_padding_are_finite(name):
 # ------------------------------------------------------------- forms of the same computation
 
 
-@each
+@each_form
 @pytest.mark.parametrize(
     "form",
     [
@@ -310,6 +315,7 @@ def test_forms_agree(name, form):
     data.assert_near(left, right, 2e-6)
 
 
+@pytest.mark.slow
 @each
 def test_forms_drop_the_same(name):
     """Dropout too does not depend on the form of the loop."""
@@ -331,7 +337,7 @@ def test_dropout_only_in_training(name):
     assert (one.hidden_BTD != still.hidden_BTD).any()
 
 
-@each
+@each_form
 @pytest.mark.parametrize("precision", ["bfloat16", "bfloat16_dots"])
 def test_bfloat16_is_near_float32(name, precision):
     exact, near = build(name), build(name, precision=precision)

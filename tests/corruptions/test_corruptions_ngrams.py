@@ -87,6 +87,7 @@ def test_is_the_published_loop(longest, rate):
         assert set(np.flatnonzero(found[b])) == expected, f"row {b}"
 
 
+@pytest.mark.slow
 def test_shares_where_nothing_interferes():
     """Budget 3 in 254 words: 3-grams alone, pairs and a word, or three words.
 
@@ -110,6 +111,7 @@ def test_shares_where_nothing_interferes():
     assert abs((sizes == 3).sum() / 3000 - 6 / 11) < 18 / 126 / 2 + 4 * (0.25 / 3000) ** 0.5
 
 
+@pytest.mark.slow
 def test_whole_words_within_the_budget():
     """All tokens of a word or none; what is left over is less than any word that is not chosen."""
     batch = blocks.text_rows(5, 2000, 64)
@@ -125,6 +127,7 @@ def test_whole_words_within_the_budget():
     assert (full.sum(axis=1) == 19).all()
 
 
+@pytest.mark.slow
 def test_across_specials():
     """Six words, each alone between [SEP]s, a budget of two: how often they are neighbours.
 
@@ -159,6 +162,7 @@ def test_decisions_are_drawn_for_each_token():
 # ------------------------------------------------------------- edges and errors
 
 
+@pytest.mark.slow
 def test_rate_0_and_nothing_that_fits():
     batch = blocks.text_rows(0, 16, 32)
     found = blocks.corrupt("ngrams(rate=0.0)", batch)

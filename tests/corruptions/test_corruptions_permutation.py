@@ -227,6 +227,7 @@ def test_backward_rows_are_read_from_the_right():
     assert long[1][1] > 0.9 > long[1][0]
 
 
+@pytest.mark.slow
 def test_backward_is_a_matter_of_the_row():
     batch = text(6, 32)
     none = run("permutation()", batch.replace(labels={"backward": np.zeros(6, np.int32)}))

@@ -51,6 +51,7 @@ def test_the_worked_schedule():
     assert found == [38, 38, 26, 26, 13, 13, 13]
 
 
+@pytest.mark.slow
 def test_the_rate_is_the_only_difference():
     batch = data.rows(1, 8, 64)
     call = "ramp(part='whole_words(random=0.0)', start=0.3, end=0.1, steps=100, levels=3)"

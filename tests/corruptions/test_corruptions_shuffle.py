@@ -100,6 +100,7 @@ def test_slots_hold_both():
     assert 0.07 < found.moved_BT.sum() / found.maskable_BT.sum() < 0.11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("identity", "share", "orders"), [(False, 1 / 5, 5), (True, 1 / 3, 6)])
 def test_orders_are_uniform(identity, share, orders):
     """Over 1e5 moved tokens: which stay in place, and how often each order comes up."""

@@ -196,6 +196,7 @@ def test_spans_stay_within_their_run():
     assert abs(neighbours.mean() - 5 / 15) < 4 * math.sqrt(2 / 9 / 8000)
 
 
+@pytest.mark.slow
 def test_one_decision_a_run():
     """Over 6e4 runs: all of a run is masked, replaced or kept; 80, 10 and 10 % of the runs."""
     found = blocks.corrupt("spans()", blocks.block(3500, [1] * 510))

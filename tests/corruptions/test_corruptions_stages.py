@@ -37,6 +37,7 @@ def at_step(call, batch, step):
     return jax.tree.map(np.asarray, compiled(call)(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "part"), [(0, 0), (9, 0), (10, 1), (19, 1), (20, 2), (10**9, 2), (None, 2)]
 )
@@ -133,6 +134,7 @@ def test_an_objective_must_find_its_fields_in_every_stage():
         checked(one, "mlm + span_boundary")
 
 
+@pytest.mark.slow
 def test_devices_do_not_talk_about_the_stage():
     batch = data.rows(2, 16, 16).replace(step=np.int32(15))
     mesh = sharding.make_mesh(config.Mesh(data=4, fsdp=2))

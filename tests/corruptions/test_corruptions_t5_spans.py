@@ -46,6 +46,7 @@ def test_every_cut_is_equally_likely():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_lengths_are_those_of_random_cuts():
     """77 tokens in 26 spans: one ends behind its l-th token with 25 of the 77 - l cuts left."""
     found = blocks.corrupt("t5_spans()", blocks.block(4000, [1] * 513))

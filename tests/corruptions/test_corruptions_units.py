@@ -52,6 +52,7 @@ def copies_of_a_row(seed, count, **changes):
     return many.replace(example_id_B=np.arange(count, dtype=np.uint32), **changes)
 
 
+@pytest.mark.slow
 def test_rate_whole_units_and_eighty_ten_ten_by_token():
     tokens = hidden = pairs = both = 0
     put = np.zeros(3)
@@ -76,6 +77,7 @@ def test_rate_whole_units_and_eighty_ten_ten_by_token():
     assert abs(both / pairs - (0.8 + other) ** 2) < 0.015
 
 
+@pytest.mark.slow
 def test_units_are_thrown_independently():
     batch = copies_of_a_row(5, 20_000)
     group = groups(batch)[0]
@@ -116,6 +118,7 @@ def test_the_cap_is_not_met_in_a_hundred_thousand_rows():
         assert (found.weights_BP.sum(axis=1) < found.weights_BP.shape[1]).all()
 
 
+@pytest.mark.slow
 def test_where_the_cap_is_met_whole_units_are_given_back():
     batch = copies_of_a_row(5, 20_000)
     found = run("units(rate=0.5, max_predictions=7)", batch)
@@ -142,6 +145,7 @@ def phrases(batch):
     return batch.replace(units_BT=units, unit_kinds_BT=kinds)
 
 
+@pytest.mark.slow
 def test_kinds_choose_which_units_stay_whole():
     batch = phrases(data.rows(7, 4000, T, full=True))
     assert is_whole(chosen(run("units()", batch)), groups(batch))
@@ -177,6 +181,7 @@ def by_unit(call, batch):
     return np.isin(made, (0, batch.maskable_BT[0].sum()))
 
 
+@pytest.mark.slow
 def test_chance_decides_for_rows_together():
     ids = np.repeat(np.arange(400, dtype=np.uint32) << 10, 4) + np.tile([0, 1, 511, 1023], 400)
     batch = one_unit(1600, example_id_B=ids.astype(np.uint32))

@@ -64,6 +64,7 @@ def test_a_unit_binds_words():
     assert abs(chosen[:, 2].mean() - 1 / 3) < 4 * (2 / 9 / 3000) ** 0.5
 
 
+@pytest.mark.slow
 def test_without_units_they_are_words():
     batch = blocks.text_rows(4, 200, 48)
     batch = batch.replace(units_BT=np.full_like(batch.units_BT, -1))

@@ -72,6 +72,7 @@ def test_published_numbers(length, rate, most, draws, distinct):
     assert abs(different.mean() - distinct) < 0.3
 
 
+@pytest.mark.slow
 def test_each_draw_is_uniform_and_tosses_its_own_coin():
     """A token that is drawn k times stays with probability 0.15 ** k."""
     batch = data.rows(1, 4000, 128, full=True)

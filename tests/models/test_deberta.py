@@ -109,6 +109,7 @@ def test_sharing_decides_who_has_tables():
     assert tables("input", "gdes") == {"word", "position"}
 
 
+@pytest.mark.slow
 def test_differences_start_at_zero_and_decay():
     net = build_rtd("gdes")
     made = data.quickly(net.init)(keys.root(0), battery.batch())
@@ -182,6 +183,7 @@ def restated(params, batch, relative, heads: int, eps: float = 1e-7) -> np.ndarr
     return np.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["deberta_v1", "deberta_v2"])
 def test_decoder_restated(preset):
     """The last layer twice, positions in the first query alone, keys and values from below."""
@@ -261,6 +263,7 @@ OF_GENERATOR = {
 OF_DISCRIMINATOR = {"discriminator", "embeddings/norm", "heads/replaced"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharing", "tables"),
     [
@@ -274,6 +277,7 @@ def test_what_finding_replaced_tokens_trains(sharing, tables):
     assert touched(sharing, "replaced_token") == OF_DISCRIMINATOR | tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["gdes", "nes", "es"])
 def test_what_masked_tokens_train(sharing):
     assert touched(sharing, "mlm") == OF_GENERATOR
@@ -289,6 +293,7 @@ def test_without_the_stop_it_would_train_the_generators_table(monkeypatch):
     assert "generator_embeddings/word" in touched("gdes", "replaced_token", net)
 
 
+@pytest.mark.slow
 def test_the_difference_is_added():
     """A discriminator over E_G + difference reads what one over that very table reads."""
     gdes, nes = build_rtd("gdes"), build_rtd("nes")
@@ -340,6 +345,7 @@ def test_one_field_gives_an_encoder_distances(name):
     assert set(params["encoder"]["relative"]) == {"embedding"} | normed
 
 
+@pytest.mark.slow
 @in_two
 def test_distances_matter_and_every_parameter_is_used(name):
     net, params = with_relative(name)
@@ -354,6 +360,7 @@ def test_distances_matter_and_every_parameter_is_used(name):
     assert (np.asarray(left) != np.asarray(right)).any()
 
 
+@pytest.mark.slow
 @in_two
 def test_with_distances_forms_agree(name):
     """Looped or unrolled, recomputed: outputs, gradients, what is dropped."""

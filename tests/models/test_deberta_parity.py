@@ -184,7 +184,13 @@ def load(name: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("name", make.CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith("v2") else [])
+        for name in make.CASES
+    ],
+)
 def test_equals_the_stored_arrays(name):
     """With padding, a row of one token, and rows longer than the reach."""
     check(load(name), make.CASES[name], scan="on")

@@ -181,6 +181,7 @@ def test_the_discriminator_reads_the_original_with_the_samples_put_in(tying):
     assert again.token_logits_BPV is None
 
 
+@pytest.mark.slow
 def test_the_generator_reads_the_corrupted_rows():
     """Its logits follow the inputs, and not what [MASK] hides."""
     made = net(*JOINT)
@@ -208,6 +209,7 @@ def test_nothing_is_drawn_unless_somebody_asks():
     data.assert_near(left, run(asked, params, as_given).hidden_BTD, 1e-6)
 
 
+@pytest.mark.slow
 def test_an_evaluation_repeats_itself_and_a_row_draws_for_itself():
     """The same numbers each time, wherever in a batch a row stands, whatever stands beside it."""
     made = net(*JOINT)
@@ -224,6 +226,7 @@ def test_an_evaluation_repeats_itself_and_a_row_draws_for_itself():
     np.testing.assert_array_equal(beside, found.replaced_BT[3:])
 
 
+@pytest.mark.slow
 def test_training_draws_anew_for_every_key():
     made = net(*JOINT, **STILL)
     params = params_of(made)
@@ -270,6 +273,7 @@ def test_the_generators_loss_reaches_nothing_of_the_discriminator():
     assert not any(moved(found, "discriminator/", "heads/replaced/"))
 
 
+@pytest.mark.slow
 def test_untied_networks_do_not_touch_each_other():
     of_reader, of_writer = (gradient(o, tying="none") for o in ("replaced_token", "mlm"))
     writer, reader = ("generator", "heads/tokens/"), ("embeddings/", "discriminator/")
@@ -279,6 +283,7 @@ def test_untied_networks_do_not_touch_each_other():
     assert all(moved(of_writer, *writer))
 
 
+@pytest.mark.slow
 def test_one_network_is_trained_by_both():
     for objective in ("replaced_token", "mlm"):
         assert all(moved(gradient(objective, tying="all"), "embeddings/", "discriminator/"))
@@ -318,6 +323,7 @@ def readable(**fields):
     return made, params
 
 
+@pytest.mark.slow
 def test_the_uniform_generator_draws_all_ids_alike():
     made, params = readable(generator="uniform")
     assert not [p for p in paths(made) if p.startswith(("generator", "heads/tokens"))]
@@ -365,6 +371,7 @@ def test_disallowed_slots_are_all_replaced():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_temperature():
     """Two ids with logits 1 apart: e to the 1 / T between them."""
     for temperature in (0.5, 3.0):
@@ -378,6 +385,7 @@ def test_temperature():
         assert abs((drawn == 41).mean() - share) < 5 * sigma
 
 
+@pytest.mark.slow
 def test_both_networks_can_read_distances():
     """DeBERTa's attention by one field: a table of distances in each, trained by its own loss."""
     found = gradient("replaced_token", relative="deberta_v2(buckets=4)")

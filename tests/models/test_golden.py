@@ -36,10 +36,11 @@ def test_files_are_small():
     [
         ("bert_2x20", "bert.encoder.layer.1.output.LayerNorm.bias", "layer 2"),
         ("roberta_2x18", "roberta.embeddings.token_type_embeddings.weight", "layer 0"),
-        (
+        pytest.param(
             "albert_5x12_2_groups",
             "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn_output.bias",
             "layer 4",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bert_variants.ops import permutation
 
@@ -48,6 +49,7 @@ def local_perm(ranks, target, functional):
     return query, query & ~np.eye(size, dtype=bool)
 
 
+@pytest.mark.slow
 def test_as_the_released_rule_says():
     """Random rows: the content mask of every token, the query mask of the targets."""
     rng = np.random.default_rng(3)

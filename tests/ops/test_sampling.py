@@ -66,6 +66,7 @@ def test_the_wrong_distribution_is_seen():
         assert_drawn_from(drawn(logits), power / power.sum())
 
 
+@pytest.mark.slow
 def test_minus_infinity_is_never_drawn():
     """Whole blocks of it, in front, between and behind; and a row that has but one id."""
     logits = np.full(1100, -np.inf, np.float32)

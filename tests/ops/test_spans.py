@@ -126,6 +126,7 @@ def test_accept_is_the_sequential_rule(longest, apart):
         np.testing.assert_array_equal(first[b], expected, err_msg=f"row {b}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("longest", "apart"), [(10, False), (3, True)])
 def test_sixteen_rounds_are_enough(longest, apart):
     """8,192 rows of 512 words, lengths as published: nothing is left to decide after 16 rounds."""

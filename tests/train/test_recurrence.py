@@ -203,6 +203,7 @@ def test_a_run_that_was_cut_off_is_bitwise_the_whole_run(
     assert lines(tmp_path / "cut") == lines(whole)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_mesh(
     base: Path, streams: Store, toy: Setup, whole: Path, tmp_path: Path
 ) -> None:
@@ -304,6 +305,7 @@ def test_a_run_is_loaded_and_judged(whole: Path, capsys: pytest.CaptureFixture[s
 # ---- without streams, and the plan
 
 
+@pytest.mark.slow
 def test_rows_in_random_order_leave_nothing_to_remember(
     base: Path, streams: Store, compiled: Path
 ) -> None:
