@@ -44,7 +44,7 @@ _TRAITS: dict[str, dict[str, Any]] = {
         "calls": (),
         "check": None,
         "budget": "most",
-        "whole": "",
+        "whole_words": False,
     },
     "objective": {"needs": ()},
     "example": {"labels": ()},
