@@ -438,19 +438,22 @@ def _reads_order(model: str) -> bool:
 
 def _check_rate(corruption: registry.Call) -> None:
     """Refuse a share of tokens that leaves nothing to predict or nothing to read."""
-    for call in (corruption, *corruption.inner()):
-        rate = call.argument("rate") if "rate" in call.entry.parameters else 0.5
-        if not 0 < rate < 1:
-            why = "nothing would be predicted" if rate == 0 else "it is a share of the text"
-            if rate == 1:
-                why = "no text would be left to predict from"
-            raise ConfigError(f"corruption '{call}': rate is {rate}, expected 0 < rate < 1: {why}.")
-        most = call.argument("max_predictions") if "max_predictions" in call.entry.parameters else 0
-        if most < 0:
-            raise ConfigError(
-                f"corruption '{call}': max_predictions is {most}, expected a number of positions, "
-                "or 0 for as many as the rate may take."
-            )
+    for inner in corruption.inner():
+        _check_rate(inner)
+    named = corruption.entry.parameters
+    if "rate" in named and not 0 < corruption.argument("rate") < 1:
+        rate = corruption.argument("rate")
+        ends = {0: "nothing would be predicted", 1: "no text would be left to predict from"}
+        why = ends[rate] if rate in ends else "it is a share of the text"
+        raise ConfigError(
+            f"corruption '{corruption}': rate is {rate}, expected 0 < rate < 1: {why}."
+        )
+    if "max_predictions" in named and corruption.argument("max_predictions") < 0:
+        raise ConfigError(
+            f"corruption '{corruption}': max_predictions is "
+            f"{corruption.argument('max_predictions')}, expected a number of positions, or 0 for "
+            "as many as the rate may take."
+        )
 
 
 def wanted_outputs(experiment: Experiment) -> tuple[tuple[str, int], ...]:

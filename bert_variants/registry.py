@@ -45,7 +45,7 @@ _TRAITS: dict[str, dict[str, Any]] = {
         "check": None,
         "budget": "most",
         "random": True,
-        "whole": "",
+        "whole_words": False,
     },
     "objective": {"needs": ()},
     "example": {"labels": (), "order": "random"},

@@ -182,6 +182,10 @@ def test_check_refuses_outputs_that_the_model_does_not_make(monkeypatch):
         ("tokens(rate=1.5)", "rate is 1.5, .*: it is a share of the text"),
         ("ngrams(rate=-0.1)", "rate is -0.1, .*: it is a share of the text"),
         ("stages(parts=['tokens()', 'spans(rate=1)'], until=[5])", r"'spans\(rate=1\)': rate is 1"),
+        (
+            "stages(parts=['tokens()', \"ramp(part='tokens(max_predictions=-1)')\"], until=[5])",
+            "max_predictions=-1.': max_predictions is -1",
+        ),
         ("tokens(max_predictions=-1)", "max_predictions is -1, expected a number of positions"),
     ],
 )

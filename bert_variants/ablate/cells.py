@@ -159,7 +159,7 @@ def _train(
     """Train a claimed cell; True if the worker was told to stop."""
     try:
         ready = setup.make(cell.experiment, store)
-        setup.first_rows(ready)  # refuses text that the arm's corruption can do nothing with
+        setup.check_predicts(setup.first_rows(ready), cell.experiment)
         result = loop.train(ready, Claimed(reporter(ready), claim))
     except ClaimLostError as error:
         note(f"{cell}: {error}")

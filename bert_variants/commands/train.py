@@ -40,10 +40,11 @@ def main(experiment: config.Experiment, options: Options) -> int:
         print(summary.render(summary.summary(experiment, jax.device_count(), store.vocab.size)))
         print(sample(ready, setup.first_rows(ready), shown=1))
         return 0
+    rows = setup.first_rows(ready)
+    setup.check_predicts(rows, experiment)
     if not processes.is_primary():
         return loop.train(ready, loop.Silent()).exit_code
     print(describe(store))
-    rows = setup.first_rows(ready)
     print(sample(ready, rows, shown=2))
     with console.TrainProgress(ready) as progress:
         result = loop.train(ready, progress)
@@ -51,8 +52,7 @@ def main(experiment: config.Experiment, options: Options) -> int:
     print(f"{result.message} ({minutes:.1f} minutes)")
     folder = Path(experiment.run.dir)
     record.write_json(folder / "views.json", views.as_json(rows, ready.tokenizer, ready.vocab))
-    if not (folder / gallery.FILE).exists():  # the same text whenever training ends
-        record.write_json(folder / gallery.FILE, all_corruptions(ready))
+    record.write_json(folder / gallery.FILE, all_corruptions(ready))
     if result.exit_code == 0:
         print(f"report: {page.write(folder)}")
     return result.exit_code

@@ -10,6 +10,6 @@ positions; ``needs``, fields of the config that must not be empty, such as ``dat
 whose ``gives`` and ``needs`` become its own; ``check``, a function of the looked-up call that
 refuses arguments that do not fit one another; ``budget="mean"`` where ``rate`` holds on average;
 ``random=False`` where the key plays no part;
-``whole="words"`` where whole words are chosen, which text must have of more than one token.
+``whole_words=True`` where that is all it does, so that text must have words of several tokens.
 Dropping a file here registers it.
 """

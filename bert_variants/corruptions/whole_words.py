@@ -11,7 +11,7 @@ from bert_variants.registry import register
 from bert_variants.types import Batch, Corrupted, Leaf, Vocab
 
 
-@register("corruption", gives=("left_BP", "right_BP", "offset_BP"), whole="words")
+@register("corruption", gives=("left_BP", "right_BP", "offset_BP"), whole_words=True)
 def whole_words(
     keys_B: Leaf,
     batch: Batch,

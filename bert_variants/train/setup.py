@@ -19,6 +19,7 @@ from bert_variants.text.pipeline import Pipeline, Position
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
 from bert_variants.train import evaluate, fixed, optim, pll, sharding, step
+from bert_variants.train.processes import all_agree
 from bert_variants.train.state import TrainState
 from bert_variants.types import Batch, Corrupted, Leaf, Mean, Vocab
 
@@ -269,20 +270,28 @@ def with_unigram_bias(params: Any, vocab: Vocab) -> Any:
 
 
 def first_rows(ready: Setup, epoch: int = 0) -> Corrupted:
-    """This process's first batch of an epoch after its corruption, as numpy arrays.
-
-    Raises:
-        ConfigError: an objective reads predicted positions, and no row of the batch has one.
-    """
+    """This process's first batch of an epoch after its corruption, as numpy arrays."""
     experiment = ready.experiment
     batch, _ = ready.rows.batch(Position(epoch, 0))
     root = keys.root(experiment.run.seed)
     row_keys = keys.corruption_keys(root, batch, 0, experiment.data.copies)
     made = bind(experiment.corruption, ready.vocab)(row_keys, batch)
-    rows = jax.tree.map(np.asarray, made)
+    return jax.tree.map(np.asarray, made)
+
+
+def check_predicts(rows: Corrupted, experiment: config.Experiment) -> None:
+    """Refuse text in which the corruption finds nothing to predict. All processes call it together.
+
+    Args:
+        rows: this process's first ones.
+        experiment: of the run.
+
+    Raises:
+        ConfigError: an objective reads predicted positions, and no row of any process has one.
+    """
     predicts = any(name.endswith("_BPV") for name, _ in config.wanted_outputs(experiment))
-    if not predicts or np.any(rows.weights_BP > 0):
-        return rows
+    if not all_agree(predicts and not np.any(rows.weights_BP > 0)):
+        return
     count, length = rows.tokens_BT.shape
     raise config.ConfigError(
         f"corruption '{experiment.corruption}' chose no token in the first {count} rows of "
@@ -293,9 +302,9 @@ def first_rows(ready: Setup, epoch: int = 0) -> Corrupted:
 
 
 def _check_words(experiment: config.Experiment, store: Store) -> None:
-    call = registry.lookup("corruption", experiment.corruption)
+    """Refuse whole words where every token of the text is one."""
     train = store.split("train")
-    whole = [one for one in (call, *call.inner()) if one.traits["whole"] == "words"]
+    whole = _whole_words(registry.lookup("corruption", experiment.corruption))
     if whole and train.words == train.tokens:
         raise config.ConfigError(
             f"corruption '{whole[0]}' chooses whole words, but each of the {train.tokens:,} tokens "
@@ -303,6 +312,12 @@ def _check_words(experiment: config.Experiment, store: Store) -> None:
             "are not written apart. It would be the same as tokens(): take that, a smaller "
             "vocabulary, or, for Chinese, --data.units 'chinese_words()' and whole_units()."
         )
+
+
+def _whole_words(call: registry.Call) -> list[registry.Call]:
+    """The corruptions within this one, or itself, that choose whole words."""
+    within = [found for inner in call.inner() for found in _whole_words(inner)]
+    return [call, *within] if call.entry.traits["whole_words"] else within
 
 
 def _check_length(experiment: config.Experiment) -> None:

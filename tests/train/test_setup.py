@@ -11,6 +11,7 @@ import tiny_runs as tiny
 
 from bert_variants import config
 from bert_variants.config import ConfigError, Experiment
+from bert_variants.text.pipeline import Position
 from bert_variants.text.prepare import prepare
 from bert_variants.train import setup
 from bert_variants.train.setup import Setup
@@ -24,11 +25,12 @@ def over(folder: Path, documents: list[str], corruption: str) -> Experiment:
     return config.set_field(tiny.experiment(folder, "none"), "corruption", corruption)
 
 
-def test_first_rows_are_those_of_the_first_step(ready: Setup) -> None:
+def test_first_rows_are_the_first_batch_corrupted(ready: Setup) -> None:
     rows = setup.first_rows(ready)
-    assert rows.tokens_BT.shape == (tiny.BATCH, tiny.LENGTH)
-    assert rows.weights_BP.any()
-    assert isinstance(rows.inputs_BT, np.ndarray)
+    batch, _ = ready.rows.batch(Position())
+    np.testing.assert_array_equal(rows.tokens_BT, batch.tokens_BT)
+    assert (rows.inputs_BT != rows.tokens_BT).any()
+    setup.check_predicts(rows, ready.experiment)
 
 
 def test_text_in_which_nothing_fits_the_budget_is_refused(tmp_path: Path) -> None:
@@ -38,10 +40,11 @@ def test_text_in_which_nothing_fits_the_budget_is_refused(tmp_path: Path) -> Non
     long = over(tmp_path, words, "whole_words()")
     long = config.set_field(long, "data.example", "single()")
     long = config.set_field(long, "objectives", "mlm")
+    rows = setup.first_rows(setup.make(long, prepare(long.data)))
     with pytest.raises(ConfigError, match=r"whole_words\(\)' chose no token in the first 8 rows"):
-        setup.first_rows(setup.make(long, prepare(long.data)))
+        setup.check_predicts(rows, long)
     tokens = config.set_field(long, "corruption", "tokens()")
-    assert setup.first_rows(setup.make(tokens, prepare(tokens.data))).weights_BP.any()
+    setup.check_predicts(setup.first_rows(setup.make(tokens, prepare(tokens.data))), tokens)
 
 
 @pytest.mark.parametrize(
