@@ -21,7 +21,9 @@ FLOORS = [
     {"ops"},
     {"text", "corruptions", "models", "objectives", "tasks"},
     {"train"},
-    {"loaded", "convert"},
+    {"loaded"},
+    # Turns published weights into what loaded describes, and back.
+    {"convert"},
     {"plan"},
     # Progress and doctor tell the share of the device's peak, which plan/ counts.
     {"report", "doctor"},
