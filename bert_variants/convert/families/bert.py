@@ -1,0 +1,172 @@
+"""BERT, and all that has its architecture: BERT-wwm, SpanBERT's encoder, StructBERT, TinyBERT.
+
+SpanBERT's head for span boundaries and StructBERT's pair head of three classes have no class in
+transformers: they are written beside the model (``directory.EXTRA``), where this project finds them.
+"""
+
+from __future__ import annotations
+
+from bert_variants import registry
+from bert_variants.convert.family import ACTIVATIONS, Architecture, Family, Field
+from bert_variants.convert.rules import SAME, TRANSPOSED, Rule, Table, Zeros
+from bert_variants.types import Vocab
+
+NO_POOLER = "nothing of this model reads the pooled vector"
+NO_PAIR = "the pair head is not one of this model's"
+
+FIELDS = (
+    Field("num_hidden_layers", "layers", 12),
+    Field("hidden_size", "width", 768),
+    Field("num_attention_heads", "heads", 12),
+    Field("intermediate_size", "ffn", 3072),
+    Field("hidden_dropout_prob", "dropout", 0.1),
+    Field("attention_probs_dropout_prob", "attention_dropout", 0.1),
+    Field("layer_norm_eps", "eps", 1e-12),
+    Field("hidden_act", "activation", "gelu", ACTIVATIONS),
+)
+FIXED = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+# Names of theirs that no network here reads.
+BUFFERS = (r"(^|\.)(position_ids|token_type_ids)$", "a buffer that counts positions")
+TASKS = (
+    r"^(classifier|qa_outputs|pre_classifier|summary|sequence_summary)\.",
+    "the head of a task that this project has no head for",
+)
+
+
+def dense(ours: str, theirs: str, spare: str = "") -> tuple[Rule, Rule]:
+    """A dense layer with its bias."""
+    return (
+        Rule(f"{ours}/kernel", f"{theirs}.weight", TRANSPOSED, spare=spare),
+        Rule(f"{ours}/bias", f"{theirs}.bias", spare=spare),
+    )
+
+
+def norm(ours: str, theirs: str, spare: str = "") -> tuple[Rule, Rule]:
+    """A LayerNorm; files that came from TensorFlow call its numbers gamma and beta."""
+    return (
+        Rule(f"{ours}/scale", f"{theirs}.weight", also=(f"{theirs}.gamma",), spare=spare),
+        Rule(f"{ours}/bias", f"{theirs}.bias", also=(f"{theirs}.beta",), spare=spare),
+    )
+
+
+def embeddings(ours: str, theirs: str, *, tied: str = "", segments: bool = True) -> tuple[Rule, ...]:
+    """Tables and their LayerNorm.
+
+    Args:
+        ours, theirs: what the names begin with.
+        tied: the name of a tied head's copy of the table of words.
+        segments: whether ours has a table of them.
+    """
+    rules = (
+        Rule(
+            f"{ours}/word/embedding",
+            f"{theirs}.word_embeddings.weight",
+            SAME,
+            also=(tied,) if tied else (),
+        ),
+        Rule(f"{ours}/position/embedding", f"{theirs}.position_embeddings.weight"),
+        *norm(f"{ours}/norm", f"{theirs}.LayerNorm"),
+    )
+    table = Rule(f"{ours}/segment/embedding", f"{theirs}.token_type_embeddings.weight")
+    return (*rules, table) if segments else rules
+
+
+def layers(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """A stack of BERT's layers; ``theirs`` is the name of one, such as encoder.layer.{layer}."""
+    return (
+        *dense(f"{ours}/attention/query", f"{theirs}.attention.self.query"),
+        *dense(f"{ours}/attention/key", f"{theirs}.attention.self.key"),
+        *dense(f"{ours}/attention/value", f"{theirs}.attention.self.value"),
+        *dense(f"{ours}/attention/out", f"{theirs}.attention.output.dense"),
+        *norm(f"{ours}/attention_norm", f"{theirs}.attention.output.LayerNorm"),
+        *dense(f"{ours}/ffn/wide", f"{theirs}.intermediate.dense"),
+        *dense(f"{ours}/ffn/narrow", f"{theirs}.output.dense"),
+        *norm(f"{ours}/ffn_norm", f"{theirs}.output.LayerNorm"),
+    )
+
+
+def no_segments(theirs: str, call: registry.Call, width: int) -> tuple[Zeros, ...]:
+    """The table of one segment that theirs always has, where ours has none."""
+    name = f"{theirs}.token_type_embeddings.weight"
+    return () if call.argument("segments") else (Zeros(name, (1, width), "Take segments=1."),)
+
+
+def table(trunk: str, call: registry.Call) -> Table:
+    """The rules of a network whose names begin with ``trunk``, with BERT's heads."""
+    segments = call.argument("segments") > 0
+    return Table(
+        rules=(
+            *embeddings(
+                "embeddings",
+                f"{trunk}.embeddings",
+                tied="cls.predictions.decoder.weight",
+                segments=segments,
+            ),
+            *layers("encoder/layers", f"{trunk}.encoder.layer.{{layer}}"),
+            *dense("heads/pooler/dense", f"{trunk}.pooler.dense", spare=NO_POOLER),
+            *dense("heads/tokens/dense", "cls.predictions.transform.dense"),
+            *norm("heads/tokens/norm", "cls.predictions.transform.LayerNorm"),
+            Rule(
+                "heads/tokens/bias",
+                "cls.predictions.bias",
+                also=("cls.predictions.decoder.bias",),
+            ),
+            *dense("heads/pair/output", "cls.seq_relationship", spare=NO_PAIR),
+        ),
+        ignored=(BUFFERS, TASKS),
+        zeros=no_segments(f"{trunk}.embeddings", call, call.argument("width")),
+        prefix=f"{trunk}.",
+    )
+
+
+def architectures(name: str) -> tuple[Architecture, ...]:
+    """The classes with BERT's heads, by what their names begin with."""
+    return (
+        Architecture(f"{name}ForPreTraining", frozenset({"tokens", "pooler", "pair"})),
+        Architecture(f"{name}ForMaskedLM", frozenset({"tokens"})),
+        Architecture(f"{name}ForNextSentencePrediction", frozenset({"pooler", "pair"})),
+        Architecture(f"{name}Model", frozenset({"pooler"}), frozenset()),
+    )
+
+
+OBJECTIVES = (("heads/tokens/bias", "mlm"), ("heads/pair/output/kernel", "nsp"))
+
+
+def plain(call: registry.Call) -> str:
+    """Why a model of ours is no plain BERT; empty if it is one."""
+    if call.argument("relative"):
+        return f"its attention is {call.argument('relative')}, transformers' BERT knows no distances."
+    if call.argument("first_position"):
+        return f"its positions begin at row {call.argument('first_position')}, as RoBERTa's do."
+    return ""
+
+
+def one_segment(call: registry.Call, vocab: Vocab) -> dict[str, int]:
+    """The number of segments that is written: one, of zeros, where ours has no table."""
+    del vocab
+    return {"type_vocab_size": max(1, call.argument("segments"))}
+
+
+FAMILIES = (
+    Family(
+        model_type="bert",
+        model="bert",
+        config="bert",
+        fields=(
+            *FIELDS,
+            Field("max_position_embeddings", "positions", 512),
+            Field("type_vocab_size", "segments", 2),
+        ),
+        fixed=FIXED,
+        table=lambda call: table("bert", call),
+        architectures=architectures("Bert"),
+        objectives=OBJECTIVES,
+        settings=one_segment,
+        fits=lambda call, heads: plain(call),
+    ),
+)

@@ -1,0 +1,388 @@
+"""Names and layouts of two sides as one table, read in both directions.
+
+A table says for every parameter of ours where it stands on the other side, and what is done to it on
+the way. Names of ours are paths such as ``encoder/layers/attention/query/kernel``; theirs are names
+of tensors in a file. Parameters of ours whose rule has ``{layer}`` in their name are stacks: axis 0
+counts the layers, and layer i stands under the name with i in it::
+
+    Rule("encoder/layers/ffn/wide/kernel",                       ours     [L, D, F]
+         "encoder.layer.{layer}.intermediate.dense.weight",      theirs   L times [F, D]
+         TRANSPOSED)
+
+``match`` compares a table with what is there and lists everything that does not fit; ``Plan.arrays``
+then reads tensor by tensor; ``export`` is the way back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bert_variants.convert.errors import ConvertError, check
+from bert_variants.convert.tensors import Stored, Tensors, in_memory
+
+FLOATS = ("float32", "bfloat16", "float16")  # what weights are stored as
+Shape = tuple[int, ...]
+LAYER = "{layer}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is done to one layer's array, or to the arrays of several parameters, on the way.
+
+    Attributes:
+        name: for messages.
+        shape: their shape from ours (one argument for each parameter of ours).
+        out: their array from ours (likewise).
+        back: ours from theirs: an array, or a tuple where a rule has several parameters of ours.
+    """
+
+    name: str
+    shape: Callable[..., Shape]
+    out: Callable[..., np.ndarray]
+    back: Callable[[np.ndarray], Any]
+
+
+SAME = Change("as it is", lambda s: s, lambda x: x, lambda x: x)
+TRANSPOSED = Change("transposed", lambda s: s[::-1], np.transpose, np.transpose)
+
+
+def reshaped(ours: Shape, theirs: Shape) -> Change:
+    """The same numbers in another shape, row by row: (D, N * H) as (D, N, H)."""
+    return Change(
+        f"as {list(theirs)}",
+        lambda s: theirs if s == ours else s,
+        lambda x: x.reshape(theirs),
+        lambda x: x.reshape(ours),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Where a parameter of ours stands on the other side.
+
+    Attributes:
+        ours: its path; or several paths, where one tensor of theirs holds several of ours.
+        theirs: the tensor's name; with ``{layer}``, one for each layer of a stack.
+        change: from one to the other.
+        also: other names that the same numbers may have in a file: an older spelling, or the copy
+            that a tied head keeps. Read where the first is not there, and compared where it is;
+            never written.
+        spare: why their tensor may be left where our model has no such parameter ("nothing reads
+            the pooled vector"). Empty: then it is an error.
+    """
+
+    ours: str | tuple[str, ...]
+    theirs: str
+    change: Change = SAME
+    also: tuple[str, ...] = ()
+    spare: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.ours,) if isinstance(self.ours, str) else self.ours
+
+    @property
+    def stacked(self) -> bool:
+        return LAYER in self.theirs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.theirs, *self.also)
+
+    def numbers(self, shapes: Mapping[str, Shape]) -> tuple[int | None, ...]:
+        """The layers of the stack; (None,) where it is none."""
+        return tuple(range(shapes[self.paths[0]][0])) if self.stacked else (None,)
+
+    def their_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """The shape of each tensor of theirs."""
+        return self.change.shape(*(shapes[p][1:] if self.stacked else shapes[p] for p in self.paths))
+
+
+@dataclasses.dataclass(frozen=True)
+class Zeros:
+    """A tensor of theirs that ours has no parameter for, and that does nothing if it is zero.
+
+    It is written as zeros, and read only if it is zero: a table of one segment, where ours has no
+    table.
+
+    Attributes:
+        theirs: its name.
+        shape: its shape.
+        otherwise: what to do where it is not zero.
+    """
+
+    theirs: str
+    shape: Shape
+    otherwise: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All rules of a model.
+
+    Attributes:
+        rules: each parameter of ours is in exactly one; a rule may be of a part that this model
+            has not.
+        ignored: (regular expression, reason) on names of theirs that are knowingly not read.
+        zeros: see there.
+        prefix: what the names of the network without heads begin with; a file of the network alone
+            may leave it out ("bert." of ``bert.embeddings...``).
+    """
+
+    rules: tuple[Rule, ...]
+    ignored: tuple[tuple[str, str], ...] = ()
+    zeros: tuple[Zeros, ...] = ()
+    prefix: str = ""
+
+    def without_prefix(self) -> Table:
+        """The same for a file whose names leave the prefix out."""
+
+        def short(name: str) -> str:
+            return name.removeprefix(self.prefix)
+
+        rules = tuple(
+            dataclasses.replace(r, theirs=short(r.theirs), also=tuple(short(a) for a in r.also))
+            for r in self.rules
+        )
+        zeros = tuple(dataclasses.replace(z, theirs=short(z.theirs)) for z in self.zeros)
+        return dataclasses.replace(self, rules=rules, zeros=zeros, prefix="")
+
+    def fitting(self, found: Tensors) -> Table:
+        """Itself, or ``without_prefix`` where no name in ``found`` begins with the prefix."""
+        named = not self.prefix or any(name.startswith(self.prefix) for name in found)
+        return self if named else self.without_prefix()
+
+    def named(self, found: Tensors, path: str) -> bool:
+        """Whether any tensor of a parameter of ours is there (of a stack: of its first layer)."""
+        table = self.fitting(found)
+        rules = [rule for rule in table.rules if path in rule.paths]
+        return any(name.replace(LAYER, "0") in found for rule in rules for name in rule.names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Take:
+    """A rule in use: for each layer (or once) the tensor that is read, and copies of it."""
+
+    rule: Rule
+    sources: tuple[Stored, ...]
+    copies: tuple[tuple[Stored, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is read from where.
+
+    Attributes:
+        takes: the rules in use.
+        shapes: of our parameters.
+        left: tensor of theirs -> why it is not read.
+    """
+
+    takes: tuple[Take, ...]
+    shapes: Mapping[str, Shape]
+    left: Mapping[str, str]
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Our parameters one after the other, float32, each read when it is asked for.
+
+        Raises:
+            ConvertError: a copy that is not equal to its original; whatever a file says when it is
+                read.
+        """
+        for take in self.takes:
+            yield from self._read(take)
+
+    def _read(self, take: Take) -> Iterator[tuple[str, np.ndarray]]:
+        rule = take.rule
+        if not rule.stacked and len(rule.paths) == 1:
+            yield rule.paths[0], self._one(take, 0)[0]
+            return
+        made = {path: np.empty(self.shapes[path], np.float32) for path in rule.paths}
+        for number in range(len(take.sources)):
+            for path, array in zip(rule.paths, self._one(take, number), strict=True):
+                made[path][number if rule.stacked else ...] = array
+        yield from made.items()
+
+    def _one(self, take: Take, number: int) -> tuple[np.ndarray, ...]:
+        """Ours of one tensor of theirs."""
+        array = take.sources[number].load()
+        for copy in take.copies[number]:
+            if not np.array_equal(array, copy.load(), equal_nan=True):
+                raise ConvertError(
+                    f"{copy.name} in {copy.where} should be a copy of {take.sources[number].name}, "
+                    "but holds other numbers. A head with a table of its own is read where "
+                    "config.json says so (tie_word_embeddings: false)."
+                )
+        back = take.rule.change.back(array)
+        several = back if isinstance(back, tuple) else (back,)
+        return tuple(np.ascontiguousarray(x, np.float32) for x in several)
+
+
+def match(table: Table, shapes: Mapping[str, Shape], found: Tensors, where: str) -> Plan:
+    """Compare what is there with what our model needs.
+
+    Args:
+        table: of the family, for this model.
+        shapes: our path -> shape.
+        found: their tensors.
+        where: for the message.
+
+    Raises:
+        ConvertError: lists all that is missing, unexpected, of another shape or type, and all
+            parameters of ours that have no rule or several.
+    """
+    table = table.fitting(found)
+    problems = uncovered(table, shapes)
+    used: dict[str, str] = {}
+    left: dict[str, str] = {}
+    takes = []
+    for rule in table.rules:
+        inside = [path for path in rule.paths if path in shapes]
+        if not inside:
+            left |= {n: rule.spare for n in _all_layers(rule, found) if rule.spare}
+        elif len(inside) == len(rule.paths):
+            takes.append(_take(rule, shapes, found, used, problems))
+    for zeros in table.zeros:
+        if zeros.theirs in found:
+            used[zeros.theirs] = "zero"
+            problems += _not_zero(zeros, found[zeros.theirs])
+    for name in sorted(set(found) - set(used) - set(left)):
+        reasons = [why for pattern, why in table.ignored if re.search(pattern, name)]
+        if reasons:
+            left[name] = reasons[0]
+        else:
+            stored = found[name]
+            problems.append(
+                f"{name} {list(stored.shape)} is unexpected: this model has no parameter for it."
+            )
+    check(f"{where} does not fit the model that its config.json describes", problems)
+    return Plan(tuple(takes), shapes, left)
+
+
+def uncovered(table: Table, shapes: Mapping[str, Shape]) -> list[str]:
+    """Parameters of ours that have no rule or several, and rules of which only a part is there."""
+    problems = []
+    for path in shapes:
+        count = sum(rule.paths.count(path) for rule in table.rules)
+        if count != 1:
+            problems.append(f"{path} of ours has {count} rules in this form, expected one.")
+    for rule in table.rules:
+        lacks = [path for path in rule.paths if path not in shapes]
+        if 0 < len(lacks) < len(rule.paths):
+            problems.append(f"{rule.theirs} holds {', '.join(lacks)} too, which ours has not.")
+    return problems
+
+
+def _all_layers(rule: Rule, found: Tensors) -> list[str]:
+    """The tensors that a rule names, whatever the number of layers."""
+    if not rule.stacked:
+        return [name for name in rule.names if name in found]
+    patterns = [re.escape(n).replace(re.escape(LAYER), r"\d+") for n in rule.names]
+    return [name for name in found if any(re.fullmatch(p, name) for p in patterns)]
+
+
+def _take(
+    rule: Rule,
+    shapes: Mapping[str, Shape],
+    found: Tensors,
+    used: dict[str, str],
+    problems: list[str],
+) -> Take:
+    expected = rule.their_shape(shapes)
+    sources, copies = [], []
+    for number in rule.numbers(shapes):
+        names = [name.replace(LAYER, str(number)) for name in rule.names]
+        there = [found[name] for name in names if name in found]
+        if not there:
+            problems.append(f"{names[0]} {list(expected)} is missing.")
+        for stored in there:
+            used[stored.name] = rule.theirs
+            if stored.shape != expected:
+                problems.append(
+                    f"{stored.name} has shape {list(stored.shape)}, expected {list(expected)}."
+                )
+            if stored.dtype not in FLOATS:
+                problems.append(
+                    f"{stored.name} is of type {stored.dtype}, expected one of {', '.join(FLOATS)}."
+                )
+        sources += there[:1]
+        copies.append(tuple(there[1:]))
+    return Take(rule, tuple(sources), tuple(copies))
+
+
+def _not_zero(zeros: Zeros, stored: Stored) -> list[str]:
+    if stored.shape != zeros.shape:
+        return [f"{stored.name} has shape {list(stored.shape)}, expected {list(zeros.shape)}."]
+    if np.any(stored.load()):
+        return [f"{stored.name} is not zero, and ours has no such table. {zeros.otherwise}"]
+    return []
+
+
+def export(table: Table, params: Mapping[str, Any], dtype: str = "float32") -> dict[str, Stored]:
+    """Our parameters as tensors of theirs, each made when it is loaded.
+
+    Args:
+        table: of the family, for this model.
+        params: our path -> array. Rules of which nothing is here are passed over.
+        dtype: float32, bfloat16 or float16.
+
+    Raises:
+        ConvertError: parameters without a rule; a type that is none of these. When a tensor is
+            loaded: numbers too large for the type.
+    """
+    if dtype not in FLOATS:
+        raise ConvertError(f"dtype is {dtype!r}, expected one of {', '.join(FLOATS)}.")
+    shapes = {path: tuple(array.shape) for path, array in params.items()}
+    check("these parameters have no place in this form", uncovered(table, shapes))
+    made = {}
+    for rule in table.rules:
+        if rule.paths[0] not in params:
+            continue
+        for number in rule.numbers(shapes):
+            name = rule.theirs.replace(LAYER, str(number))
+            made[name] = _outgoing(rule, params, shapes, number, name, dtype)
+    for zeros in table.zeros:
+        made[zeros.theirs] = in_memory(zeros.theirs, np.zeros(zeros.shape, np.float32)).cast(dtype)
+    return made
+
+
+def _outgoing(
+    rule: Rule,
+    params: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    number: int | None,
+    name: str,
+    dtype: str,
+) -> Stored:
+    def load() -> np.ndarray:
+        arrays = [params[path] for path in rule.paths]
+        ours = [np.asarray(x if number is None else x[number]) for x in arrays]
+        return np.ascontiguousarray(rule.change.out(*ours))
+
+    source = "+".join(rule.paths)
+    whole = Stored(name, rule.their_shape(shapes), "float32", "our parameters", load)
+    if dtype == "float32":
+        return whole
+
+    def narrow() -> np.ndarray:
+        wide = whole.load()
+        cast = whole_cast(wide, dtype)
+        if np.isfinite(wide).all() and not np.isfinite(cast.astype(np.float32)).all():
+            raise ConvertError(
+                f"{source} holds numbers up to {np.abs(wide).max():g}, which {dtype} cannot hold. "
+                "Take bfloat16 or float32."
+            )
+        return cast
+
+    return Stored(name, whole.shape, dtype, "our parameters", narrow)
+
+
+def whole_cast(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The same numbers in another type, rounded to nearest; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return in_memory("", array).cast(dtype).load()
