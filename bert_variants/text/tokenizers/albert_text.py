@@ -1,11 +1,13 @@
-"""What ALBERT does to text before sentencepiece sees it, and to pieces after.
+"""What ALBERT and XLNet do to text before sentencepiece sees it, and to pieces after.
 
 Source: google-research/albert:tokenization.py (preprocess_text, encode_pieces),
-create_pretraining_data.py (_is_start_piece_sp).
+create_pretraining_data.py (_is_start_piece_sp); zihangdai/xlnet:prepro_utils.py, which ALBERT's
+code comes from; microsoft/DeBERTa:DeBERTa/deberta/spm_tokenizer.py (split_by_punct).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 import unicodedata
@@ -20,6 +22,31 @@ _DIGIT_COMMA = re.compile("[0-9],$")
 _CONTINUING = frozenset(string.ascii_letters) | frozenset('!"#$%&()*+,-./:;?@[\\]^_`{|}~£€')
 
 
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is done to a text before the model, whose own normaliser follows.
+
+    Attributes:
+        quotes: `` and '' become ", and a piece that ends in a digit and a comma is cut in two.
+        strip_accents: NFKD, and combining marks dropped.
+        lowercase: lower case.
+    """
+
+    quotes: bool = False
+    strip_accents: bool = False
+    lowercase: bool = False
+
+
+CHANGES = {
+    "model": Change(),
+    "lower": Change(lowercase=True),
+    "albert": Change(quotes=True, strip_accents=True, lowercase=True),
+    "albert_with_accents": Change(quotes=True, lowercase=True),
+    "xlnet": Change(quotes=True, strip_accents=True),
+    "xlnet_with_accents": Change(quotes=True),
+}
+
+
 class _Characters(dict[int, str]):
     """Code point -> its NFKD without combining marks. Filled as it is asked."""
 
@@ -32,22 +59,31 @@ class _Characters(dict[int, str]):
 _CHARACTERS = _Characters()
 
 
-def albert_text(text: str) -> tuple[str, np.ndarray | None]:
-    """Quotes made ``"``, NFKD, combining marks dropped, lower-case; and where each came from.
+def albert_text(text: str, change: Change = CHANGES["albert"]) -> tuple[str, np.ndarray | None]:
+    """The text as ``change`` says; and where each character came from.
 
     Returns:
         The text and int32 [len + 1], for each character the place of its source in ``text``; None
         if nothing moved. "Ça ½" gives "ca 1⁄2" and [0, 1, 2, 3, 3, 3, 4].
     """
-    # Lower-casing comes last, as a whole (a final sigma has a form of its own); the one letter
-    # that it would lengthen, U+0130, is decomposed by then.
-    changed, places = text.translate(_CHARACTERS).lower(), None
+    if change == Change():
+        return text, None
+    changed, places = text, None
     lengths = np.ones(len(text) + 1, np.int32)
-    for match in _NOT_ASCII.finditer(text):
-        lengths[match.start()] = len(_CHARACTERS[ord(match.group())])
+    if change.strip_accents:
+        changed = text.translate(_CHARACTERS)
+        for match in _NOT_ASCII.finditer(text):
+            lengths[match.start()] = len(_CHARACTERS[ord(match.group())])
+    if change.lowercase:
+        # Lower-casing comes last, as a whole (a final sigma has a form of its own). The one letter
+        # that it lengthens, U+0130, is decomposed by then if accents are dropped.
+        if not change.strip_accents:
+            for match in re.finditer("\u0130", text):
+                lengths[match.start()] = 2
+        changed = changed.lower()
     if (lengths != 1).any():
         places = np.repeat(np.arange(len(text) + 1, dtype=np.int32), lengths)
-    second = [match.start() + 1 for match in _QUOTES.finditer(changed)]
+    second = [match.start() + 1 for match in _QUOTES.finditer(changed)] if change.quotes else []
     if second:
         places = np.arange(len(changed) + 1, dtype=np.int32) if places is None else places
         changed, places = _QUOTES.sub('"', changed), np.delete(places, second)

@@ -34,11 +34,13 @@ from bert_variants.text.tokenizers.characters import (
     without_controls,
     without_surrogates,
 )
-from bert_variants.text.tokenizers.vocabulary_file import read_bytes, vocab_of
+from bert_variants.text.tokenizers.vocabulary_file import check_specials, read_bytes, vocab_of
 from bert_variants.types import Vocab
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+# Options that published directories may set and that a call-string does not.
+USUAL: dict[str, Any] = {"specials": SPECIALS, "reserved": ()}
 
 
 class ByteBPE(Tokenizer):
@@ -47,6 +49,16 @@ class ByteBPE(Tokenizer):
     A word is what GPT-2's pattern cuts out (letters, digits, or a run of other characters, with
     the blank before it), further cut so that punctuation marks and Chinese characters begin words
     of their own wherever a token does. Offsets leave out the blank that a token begins with.
+
+    Args:
+        tokens: spellings by id, bytes as their visible characters.
+        merges: pairs, first to be merged first.
+        clean: drop control characters and U+FFFD from the text.
+        prefix_space: put a blank before the text.
+        specials: spelling of each special token, by the name that it has in ``Vocab``.
+        reserved: further tokens that stand for no text.
+        name: of the vocabulary, for messages.
+        training: see ``Tokenizer.training``.
     """
 
     def __init__(
@@ -56,12 +68,16 @@ class ByteBPE(Tokenizer):
         *,
         clean: bool,
         prefix_space: bool,
+        specials: Mapping[str, str] = SPECIALS,
+        reserved: Sequence[str] = (),
         name: str = VOCABULARY,
         training: Mapping[str, int] | None = None,
     ):
         self._tokens = tuple(tokens)
         self._merges = tuple(merges)
-        self._vocab = vocab_of(tokens, SPECIALS, name)
+        self._specials = check_specials(specials, name)
+        self._reserved = tuple(reserved)
+        self._vocab = vocab_of(tokens, self._specials, name, self._reserved)
         self._clean = clean
         self._prefix_space = prefix_space
         self.training = training or {}
@@ -108,11 +124,13 @@ class ByteBPE(Tokenizer):
         return False
 
     def files(self) -> Mapping[str, bytes]:
+        more = settings.unusual(USUAL, specials=self._specials, reserved=self._reserved)
         return settings.write(
             self.kind,
             {VOCABULARY: write_vocabulary(self._tokens), MERGES: write_merges(self._merges)},
             clean=self._clean,
             prefix_space=self._prefix_space,
+            **more,
         )
 
 
@@ -213,7 +231,13 @@ class _ByteBPERecipe(Recipe):
         options = settings.read(files, "clean", "prefix_space")
         tokens = read_vocabulary(files[VOCABULARY], VOCABULARY)
         merges = read_merges(files[MERGES], MERGES, tokens)
-        return ByteBPE(tokens, merges, clean=options["clean"], prefix_space=options["prefix_space"])
+        return ByteBPE(
+            tokens,
+            merges,
+            clean=options["clean"],
+            prefix_space=options["prefix_space"],
+            **settings.with_usual(options, USUAL),
+        )
 
 
 def _training_text(text: str, clean: bool) -> str:

@@ -83,6 +83,11 @@ def trimmed(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.stack([start, end], axis=1)
 
 
+def is_mark(character: str) -> bool:
+    """Whether the character is punctuation, as BERT and DeBERTa see it: all ASCII signs too."""
+    return character in _ASCII_MARKS or unicodedata.category(character).startswith("P")
+
+
 def alone(points: np.ndarray) -> np.ndarray:
     """bool: which characters are words of their own (``stands_alone``)."""
     return _table(stands_alone)[np.minimum(points, _TABLE - 1)]
@@ -104,6 +109,4 @@ def is_cjk(character: str) -> bool:
 
 def stands_alone(character: str) -> bool:
     """Whether the character is a word of its own: punctuation or a Chinese character."""
-    if character in _ASCII_MARKS or is_cjk(character):
-        return True
-    return unicodedata.category(character).startswith("P")
+    return is_mark(character) or is_cjk(character)

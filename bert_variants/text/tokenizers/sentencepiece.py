@@ -1,13 +1,14 @@
-"""SentencePiece: unigram or BPE pieces over raw text, as ALBERT and XLNet use.
+"""SentencePiece: unigram or BPE pieces over raw text, as ALBERT, XLNet and DeBERTa use.
 
     sentencepiece(size=8192)                                  trains a unigram model
     sentencepiece(file="spm.model")                           loads a model
     sentencepiece(file="albert_30k-clean.vocab")              loads ALBERT's pieces and scores
-    sentencepiece(file="spiece.model", normalization="albert")
+    sentencepiece(file="spiece.model", normalization="xlnet")
 
-``normalization="albert"`` does to text and pieces what ALBERT's own tokenizer does around the model
-(see ``albert_text.py``). Nothing in the text is ever read as a special token, and "▁" in it is read
-as "_", since the library would take it for a blank.
+``normalization="albert"`` does to text and pieces what ALBERT's own tokenizer does around the
+model, ``"xlnet"`` the same with capital letters kept (see ``albert_text.py``). Nothing in the text
+is ever read as a special token, and "▁" in it is read as "_", since the library would take it for a
+blank.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bert_variants.registry import register
 from bert_variants.text.tokenizer import Encoded, Recipe, Tokenizer, TokenizerError
 from bert_variants.text.tokenizers import settings
 from bert_variants.text.tokenizers.albert_text import (
+    CHANGES,
     SPACE,
     albert_text,
     comma_splits,
@@ -37,17 +39,21 @@ from bert_variants.text.tokenizers.characters import (
 )
 from bert_variants.text.tokenizers.sentencepiece_backends import (
     library_backend,
+    marks_apart,
     read_scores,
     special_names,
     unigram_backend,
 )
 from bert_variants.text.tokenizers.sentencepiece_file import read_model
 from bert_variants.text.tokenizers.sentencepiece_training import train_sentencepiece
-from bert_variants.text.tokenizers.vocabulary_file import read_bytes, vocab_of
+from bert_variants.text.tokenizers.vocabulary_file import check_specials, read_bytes, vocab_of
 from bert_variants.types import Vocab
 
 MODEL, SCORES = "spiece.model", "spiece.vocab"
-NORMALIZATIONS = ("model", "albert")
+NORMALIZATIONS = tuple(CHANGES)
+# Options that published directories may set and that a call-string does not. No special tokens
+# named: those that the pieces have, in either of two spellings.
+USUAL: dict[str, Any] = {"specials": {}, "reserved": (), "appended": (), "split_marks": False}
 
 
 class SentencePiece(Tokenizer):
@@ -56,6 +62,18 @@ class SentencePiece(Tokenizer):
     Words begin where ALBERT's rule says (``albert_text.starts_word``): at "▁", at a mark, and at
     every piece that holds something other than ASCII letters and marks. Offsets leave out the blank
     that a piece begins with.
+
+    Args:
+        data: of the file.
+        stored_as: ``MODEL`` or ``SCORES``, which of the two it is.
+        normalization: a name of ``CHANGES``: what is done to text before the model.
+        name: of the file, for messages.
+        specials: spelling of each special token, by the name that it has in ``Vocab``; None:
+            "[CLS]" or "<cls>", whichever the pieces have, and so on.
+        reserved: further tokens that stand for no text, such as "<eop>".
+        appended: tokens that follow the pieces, as DeBERTa's "[MASK]"; special or reserved ones.
+        split_marks: cut the text at punctuation marks first, each part as if it stood alone.
+        training: see ``Tokenizer.training``.
     """
 
     def __init__(
@@ -65,28 +83,38 @@ class SentencePiece(Tokenizer):
         *,
         normalization: str,
         name: str,
+        specials: Mapping[str, str] | None = None,
+        reserved: Sequence[str] = (),
+        appended: Sequence[str] = (),
+        split_marks: bool = False,
         training: Mapping[str, int] | None = None,
     ):
         self._data = data
         self._stored_as = stored_as
         self._normalization = normalization
+        self._more = {"specials": dict(specials or {}), "reserved": tuple(reserved)}
+        self._more |= {"appended": tuple(appended), "split_marks": split_marks}
         self.training = training or {}
         if stored_as == MODEL:
             model = read_model(data, name)
-            self._tokens, controls = model.pieces, model.controls
+            pieces, controls = model.pieces, model.controls
         else:
-            pieces, scores = read_scores(data, name)
-            self._tokens, controls = tuple(pieces), ()
-        names = special_names(self._tokens, name)
-        self._vocab = _with_specials(vocab_of(self._tokens, names, name), controls)
+            found, scores = read_scores(data, name)
+            pieces, controls = tuple(found), ()
+        self._tokens = _with_appended(pieces, appended, name)
+        self._specials = check_specials(specials or special_names(self._tokens, name), name)
+        vocab = vocab_of(self._tokens, self._specials, name, reserved)
+        self._vocab = _with_specials(vocab, controls)
         if stored_as == MODEL:
-            self._backend = library_backend(model, list(names.values()), name)
+            hidden = [*self._specials.values(), *reserved]
+            self._backend = library_backend(model, hidden, name)
         else:
-            ids = self._vocab.specials
-            self._backend = unigram_backend(pieces, scores, self._vocab.unk, ids)
+            self._backend = unigram_backend(pieces, scores, vocab.unk, self._vocab.specials)
+        if split_marks:
+            self._backend = marks_apart(self._backend)
         self._starts = np.array([starts_word(piece) for piece in self._tokens])
         self._starts[list(self._vocab.specials)] = True
-        self._splits = self._comma_splits() if normalization == "albert" else {}
+        self._splits = self._comma_splits() if CHANGES[normalization].quotes else {}
 
     @property
     def kind(self) -> str:
@@ -131,7 +159,8 @@ class SentencePiece(Tokenizer):
 
     def files(self) -> Mapping[str, bytes]:
         files = {self._stored_as: self._data}
-        return settings.write(self.kind, files, normalization=self._normalization)
+        more = settings.unusual(USUAL, **self._more)
+        return settings.write(self.kind, files, normalization=self._normalization, **more)
 
     def _encoded(
         self,
@@ -173,12 +202,17 @@ class SentencePiece(Tokenizer):
 def _prepared(text: str, normalization: str) -> tuple[str, np.ndarray | None]:
     """What the backend sees, and where in the raw text each of its characters stood."""
     text, places = without_controls(text.replace(SPACE, "_"))
-    if normalization != "albert":
-        return text, places
-    text, moved = albert_text(text)
-    if moved is None:
-        return text, places
-    return text, moved if places is None else places[moved]
+    text, moved = albert_text(text, CHANGES[normalization])
+    if moved is None or places is None:
+        return text, places if moved is None else moved
+    return text, places[moved]
+
+
+def _with_appended(pieces: Sequence[str], appended: Sequence[str], name: str) -> tuple[str, ...]:
+    for token in appended:
+        if token in pieces or appended.count(token) > 1:
+            raise TokenizerError(f"{name}: {token!r} is to follow its pieces and is one already.")
+    return (*pieces, *appended)
 
 
 def _with_specials(vocab: Vocab, controls: Iterable[int]) -> Vocab:
@@ -218,11 +252,16 @@ class _SentencePieceRecipe(Recipe):
         return found
 
     def restore(self, files: Mapping[str, bytes]) -> Tokenizer:
-        normalization = settings.read(files, "normalization")["normalization"]
+        options = settings.read(files, "normalization")
+        normalization = options["normalization"]
         stored_as = SCORES if SCORES in files else MODEL
         _check("normalization", normalization, NORMALIZATIONS)
         return SentencePiece(
-            files[stored_as], stored_as, normalization=normalization, name=stored_as
+            files[stored_as],
+            stored_as,
+            normalization=normalization,
+            name=stored_as,
+            **settings.with_usual(options, USUAL),
         )
 
 
@@ -248,8 +287,10 @@ def sentencepiece(
         file: a ``.model``, or a ``.vocab`` of piece<TAB>log probability. Then nothing is trained,
             and of the others only ``normalization`` is read.
         lowercase: fold case within the trained model. A loaded model has this built in or not.
-        normalization: "model", the model's own alone, or "albert", ALBERT's before it. Empty means
-            "albert" for a ``.vocab``, which holds no normaliser, else "model".
+        normalization: "model", the model's own alone; "albert", ALBERT's before it; "xlnet", the
+            same with capital letters kept; "albert_with_accents" and "xlnet_with_accents", without
+            dropping accents; "lower", lower case before it. Empty means "albert" for a ``.vocab``,
+            which holds no normaliser, else "model".
         coverage: share of all characters that have a piece in the trained model.
 
     Raises:

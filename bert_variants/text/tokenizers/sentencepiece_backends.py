@@ -6,11 +6,13 @@ which is all that is left of some published models.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from bert_variants.text.tokenizer import TokenizerError
 from bert_variants.text.tokenizers.albert_text import SPACE
+from bert_variants.text.tokenizers.characters import is_mark
 from bert_variants.text.tokenizers.sentencepiece_file import ModelFile, with_controls
 from bert_variants.text.tokenizers.vocabulary_file import check_unique, lines
 
@@ -68,6 +70,37 @@ def unigram_backend(
         return [(one.ids, one.offsets) for one in found]
 
     return encode
+
+
+def marks_apart(backend: Backend) -> Backend:
+    """A backend that sees what stands between punctuation marks, and each mark, as a text.
+
+    "it's so" is read as "it", "'", "s so"; so each of the three gets the blank of a first word.
+    """
+
+    def encode(texts: Sequence[str]) -> Found:
+        parts = [_cut_at_marks(text) for text in texts]
+        pairs = zip(texts, parts, strict=True)
+        found = iter(backend([text[a:b] for text, cuts in pairs for a, b in cuts]))
+        together: Found = []
+        for cuts in parts:
+            ids: list[int] = []
+            offsets: list[tuple[int, int]] = []
+            for start, _ in cuts:
+                more, places = next(found)
+                ids += more
+                offsets += [(a + start, b + start) for a, b in places]
+            together.append((ids, offsets))
+        return together
+
+    return encode
+
+
+def _cut_at_marks(text: str) -> list[tuple[int, int]]:
+    """Starts and ends of the parts of a text: marks, and what stands between them."""
+    marks = [i for i, character in enumerate(text) if is_mark(character)]
+    edges = sorted({0, len(text), *marks, *(i + 1 for i in marks)})
+    return list(itertools.pairwise(edges))
 
 
 def read_scores(data: bytes, name: str) -> tuple[list[str], list[float]]:

@@ -41,3 +41,30 @@ def read(files: Mapping[str, bytes], *options: str) -> dict[str, Any]:
             if name not in files:
                 raise TokenizerError(f"{NAME} names the file {name}, which is absent.")
     return record
+
+
+def unusual(usual: Mapping[str, Any], **values: Any) -> dict[str, Any]:
+    """The options that are to be written: those that are not what ``usual`` says.
+
+    So a tokenizer that needs none of them has the same settings file, and the same fingerprint, as
+    before the option existed.
+    """
+    plain = json.loads(json.dumps(values))
+    return {k: v for k, v in plain.items() if v != json.loads(json.dumps(usual[k]))}
+
+
+def with_usual(record: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``unusual``: what stands in the record, else what ``usual`` says.
+
+    Raises:
+        TokenizerError: a value of another JSON type than the usual one.
+    """
+    found = {}
+    for name, value in usual.items():
+        found[name] = record[name] if name in record else value
+        plain = list if isinstance(value, tuple) else type(value)
+        if name in record and not isinstance(record[name], plain):
+            raise TokenizerError(
+                f"{NAME}: '{name}' is {record[name]!r}, expected a {plain.__name__}."
+            )
+    return found

@@ -66,21 +66,45 @@ def check_unique(tokens: Sequence[str], name: str) -> None:
         seen[token] = number
 
 
-def vocab_of(tokens: Iterable[str], specials: Mapping[str, str], name: str) -> Vocab:
+def vocab_of(
+    tokens: Iterable[str], specials: Mapping[str, str], name: str, reserved: Sequence[str] = ()
+) -> Vocab:
     """Size and special ids of a vocabulary, ids in the order of ``tokens``.
 
     Args:
         specials: field of ``Vocab`` -> spelling, such as ``mask -> [MASK]``.
+        reserved: further tokens that stand for no text, such as ``<eop>``.
 
     Raises:
-        TokenizerError: a special token is not in the vocabulary.
+        TokenizerError: a special or a reserved token is not in the vocabulary.
     """
     ids = {token: i for i, token in enumerate(tokens)}
-    for token in specials.values():
+    for token in (*specials.values(), *reserved):
         if token not in ids:
             raise TokenizerError(
                 f"{name} ({len(ids)} entries) lacks the special token {token}. Expected all of "
-                f"{', '.join(specials.values())}: is this the right file, and is it complete?"
+                f"{', '.join((*specials.values(), *reserved))}: is this the right file, and is it "
+                "complete?"
             )
     named = {field: ids[token] for field, token in specials.items()}
-    return Vocab(size=len(ids), specials=tuple(sorted(named.values())), **named)
+    every = {*named.values(), *(ids[token] for token in reserved)}
+    return Vocab(size=len(ids), specials=tuple(sorted(every)), **named)
+
+
+def check_specials(specials: Mapping[str, object], name: str) -> dict[str, str]:
+    """The spellings of the five special tokens, in the order of ``BERT_SPECIALS``.
+
+    Raises:
+        TokenizerError: another set of five, or a spelling that is none.
+    """
+    if set(specials) != set(BERT_SPECIALS):
+        raise TokenizerError(
+            f"{name}: special tokens are {sorted(specials)}, expected {sorted(BERT_SPECIALS)}."
+        )
+    found = {}
+    for field in BERT_SPECIALS:
+        spelling = specials[field]
+        if not isinstance(spelling, str) or not spelling:
+            raise TokenizerError(f"{name}: the {field} token is {spelling!r}, expected a spelling.")
+        found[field] = spelling
+    return found

@@ -22,6 +22,7 @@ from bert_variants.text.tokenizers import settings
 from bert_variants.text.tokenizers.characters import offsets_array, without_surrogates
 from bert_variants.text.tokenizers.vocabulary_file import (
     BERT_SPECIALS,
+    check_specials,
     check_unique,
     lines,
     read_bytes,
@@ -34,11 +35,24 @@ from bert_variants.text.tokenizers.wordpiece_training import (
 from bert_variants.types import Vocab
 
 VOCABULARY = "vocab.txt"
+# Options that published directories may set and that a call-string does not.
+USUAL: dict[str, Any] = {"chinese_chars": True, "specials": BERT_SPECIALS, "reserved": ()}
 _LOG = logging.getLogger(__name__)
 
 
 class WordPiece(Tokenizer):
-    """Greedy longest-match pieces of BERT's words."""
+    """Greedy longest-match pieces of BERT's words.
+
+    Args:
+        tokens: spellings by id.
+        lowercase: lower-case the text.
+        strip_accents: drop combining marks; None: as ``lowercase``.
+        chinese_chars: every Chinese character is a word of its own.
+        specials: spelling of each special token, by the name that it has in ``Vocab``.
+        reserved: further tokens that stand for no text.
+        name: of the vocabulary, for messages.
+        training: see ``Tokenizer.training``.
+    """
 
     def __init__(
         self,
@@ -46,16 +60,23 @@ class WordPiece(Tokenizer):
         *,
         lowercase: bool,
         strip_accents: bool | None,
+        chinese_chars: bool = True,
+        specials: Mapping[str, str] = BERT_SPECIALS,
+        reserved: Sequence[str] = (),
         name: str = VOCABULARY,
         training: Mapping[str, int] | None = None,
     ):
         check_unique(tokens, name)
         self._tokens = tuple(tokens)
-        self._vocab = vocab_of(tokens, BERT_SPECIALS, name)
+        self._specials = check_specials(specials, name)
+        self._reserved = tuple(reserved)
+        self._vocab = vocab_of(tokens, self._specials, name, self._reserved)
         self._lowercase = lowercase
         self._strip_accents = strip_accents
+        self._chinese_chars = chinese_chars
         self.training = training or {}
-        self._library = _library_tokenizer(self._tokens, lowercase, strip_accents)
+        normalizer = _normalizer(lowercase, strip_accents, chinese_chars)
+        self._library = _library_tokenizer(self._tokens, self._vocab, normalizer)
 
     @property
     def kind(self) -> str:
@@ -87,11 +108,18 @@ class WordPiece(Tokenizer):
 
     def files(self) -> Mapping[str, bytes]:
         data = "".join(token + "\n" for token in self._tokens).encode()
+        more = settings.unusual(
+            USUAL,
+            chinese_chars=self._chinese_chars,
+            specials=self._specials,
+            reserved=self._reserved,
+        )
         return settings.write(
             self.kind,
             {VOCABULARY: data},
             lowercase=self._lowercase,
             strip_accents=self._strip_accents,
+            **more,
         )
 
 
@@ -104,28 +132,31 @@ def encoded_of(encoding: Any) -> Encoded:
     )
 
 
-def _normalizer(lowercase: bool, strip_accents: bool | None) -> Any:
+def _normalizer(lowercase: bool, strip_accents: bool | None, chinese_chars: bool) -> Any:
     from tokenizers import normalizers
 
     return normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=True,
+        handle_chinese_chars=chinese_chars,
         strip_accents=strip_accents,
         lowercase=lowercase,
     )
 
 
-def _library_tokenizer(tokens: Sequence[str], lowercase: bool, strip_accents: bool | None) -> Any:
+def _library_tokenizer(tokens: Sequence[str], vocab: Vocab, normalizer: Any) -> Any:
     import tokenizers
     from tokenizers import models, pre_tokenizers
 
+    # A special token gets a spelling that holds a blank, as no word does, so that text never
+    # spells it: not every vocabulary puts it in brackets, which are words of their own.
+    hidden = {i: f"{tokens[i]} {i}" for i in vocab.specials}
     model = models.WordPiece(
-        vocab={token: i for i, token in enumerate(tokens)},
-        unk_token=BERT_SPECIALS["unk"],
+        vocab={hidden[i] if i in hidden else token: i for i, token in enumerate(tokens)},
+        unk_token=hidden[vocab.unk],
         max_input_chars_per_word=LONGEST_WORD,
     )
     library = tokenizers.Tokenizer(model)
-    library.normalizer = _normalizer(lowercase, strip_accents)
+    library.normalizer = normalizer
     library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return library
 
@@ -133,7 +164,7 @@ def _library_tokenizer(tokens: Sequence[str], lowercase: bool, strip_accents: bo
 def _words_of(lowercase: bool, strip_accents: bool | None) -> Callable[[str], list[str]]:
     from tokenizers import pre_tokenizers
 
-    normalizer = _normalizer(lowercase, strip_accents)
+    normalizer = _normalizer(lowercase, strip_accents, chinese_chars=True)
     splitter = pre_tokenizers.BertPreTokenizer()
 
     def words(text: str) -> list[str]:
@@ -167,6 +198,7 @@ class _WordPieceRecipe(Recipe):
             lines(files[VOCABULARY], VOCABULARY),
             lowercase=options["lowercase"],
             strip_accents=options["strip_accents"],
+            **settings.with_usual(options, USUAL),
         )
 
     def _load(self) -> Tokenizer:
