@@ -98,6 +98,16 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that may be there already.
+
+    Raises:
+        ConvertError: it cannot be made.
+    """
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def check_room(folder: Path, size: int) -> None:
     """Make sure that a folder has room for ``size`` bytes more, before any is written.
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
 
 from bert_variants.convert.errors import ConvertError
+from bert_variants.convert.files import Source
 
 # Every type that a tensor here may have: the numbers that weights are made of, no strings.
 DTYPES: dict[str, np.dtype] = {
@@ -32,6 +33,9 @@ DTYPES: dict[str, np.dtype] = {
     )
 }
 DTYPES["bfloat16"] = np.dtype(ml_dtypes.bfloat16)
+
+MOST_DIMENSIONS = 32
+MOST_NUMBERS = 2**56
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +149,57 @@ def as_bytes(tensor: Stored) -> np.ndarray:
     return flat.view(np.uint8)
 
 
-def of_bytes(data: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The array whose bytes, row by row and least significant first, are ``data`` (uint8)."""
+def of_bytes(data: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The array whose bytes, row by row and least significant first, are ``data`` (uint8).
+
+    Raises:
+        ConvertError: truth values that are neither 0 nor 1.
+    """
+    if dtype == "bool" and data.size and data.max() > 1:
+        raise ConvertError(f"{name} is of type bool, but holds the byte {data.max()}.")
     flat = data.view(DTYPES[dtype])
     if sys.byteorder == "big":
         flat = flat.byteswap()
     return flat.reshape(shape)
+
+
+def in_file(
+    source: Source,
+    offset: int,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    check: Callable[[np.ndarray], None] | None = None,
+) -> Stored:
+    """A tensor whose bytes, as of ``of_bytes``, lie in a file from ``offset`` on.
+
+    Args:
+        source, offset: where.
+        name, shape, dtype: what; the caller has seen that it lies within the file.
+        check: is given the bytes when they are read, to raise ConvertError if they are damaged.
+    """
+
+    def load() -> np.ndarray:
+        data = source.read(offset, math.prod(shape) * DTYPES[dtype].itemsize)
+        if check is not None:
+            check(data)
+        return of_bytes(data, f"{name} in {source.path}", shape, dtype)
+
+    return Stored(name, shape, dtype, str(source.path), load)
+
+
+def shape_problem(shape: Sequence[object]) -> str | None:
+    """Why sizes that a file says are no shape of a tensor, or None if they are.
+
+    ``[2, 3]``, ``[]`` and ``[0, 3]`` are shapes; ``[-1]``, ``[True]``, ``[2.0]``, ``["2"]``,
+    ``[2**62, 4]`` and ``[0, 2**62, 4]`` are not.
+    """
+    if len(shape) > MOST_DIMENSIONS:
+        return f"it has {len(shape)} dimensions, expected at most {MOST_DIMENSIONS}"
+    wrong = next((d for d in shape if type(d) is not int or d < 0), None)
+    if wrong is not None:
+        return f"the size {str(wrong)[:40]} is no whole number from 0 on"
+    # the other sizes of an empty tensor count too: numpy multiplies them
+    if math.prod(d for d in shape if d) >= MOST_NUMBERS:
+        return "it has more numbers than any machine could hold"
+    return None
