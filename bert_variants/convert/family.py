@@ -13,80 +13,13 @@ from typing import Any
 import jax
 
 from bert_variants import config, keys, registry
-from bert_variants.convert.errors import check
+from bert_variants.convert.errors import ConvertError, check
+from bert_variants.convert.fields import CHANGES_NOTHING, Field, Settings
 from bert_variants.convert.rules import Shape, Table
 from bert_variants.convert.tensors import Tensors
 from bert_variants.models import network
 from bert_variants.train import leaves, setup
 from bert_variants.types import Vocab
-
-# "gelu" is the exact function in transformers, the approximation in Google's code.
-ACTIVATIONS = {
-    "gelu": "gelu_erf",
-    "gelu_python": "gelu_erf",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "tanh": "tanh",
-}
-
-# Fields of any config.json that do not change what a network computes: bookkeeping, generation,
-# what is done in fine-tuning, ids that the tokenizer knows.
-CHANGES_NOTHING = frozenset(
-    {
-        *("_name_or_path", "_num_labels", "name_or_path", "architectures", "model_type"),
-        *("transformers_version", "auto_map", "torch_dtype", "dtype", "torchscript"),
-        *("finetuning_task", "task_specific_params", "problem_type", "language", "name"),
-        *("id2label", "label2id", "num_labels", "custom_pipelines", "adapters"),
-        *("use_cache", "gradient_checkpointing", "chunk_size_feed_forward", "return_dict"),
-        *("output_attentions", "output_hidden_states", "output_past", "use_bfloat16"),
-        *("classifier_dropout", "classifier_dropout_prob", "initializer_range"),
-        *("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id"),
-        *("mask_token_id", "unk_token_id", "decoder_start_token_id", "tokenizer_class"),
-        *("prefix", "do_sample", "max_length", "min_length", "early_stopping", "num_beams"),
-        *("num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p"),
-        *("repetition_penalty", "length_penalty", "no_repeat_ngram_size", "bad_words_ids"),
-        *("encoder_no_repeat_ngram_size", "num_return_sequences", "output_scores"),
-        *("return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id"),
-        *("remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens"),
-        *("begin_suppress_tokens", "tf_legacy_loss", "is_encoder_decoder"),
-        *("cross_attention_hidden_size", "pruned_heads", "_attn_implementation"),
-        *("_attn_implementation_autoset", "attn_implementation", "layer_norm_type"),
-        *("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
-        *("pooler_size_per_head", "pooler_type", "directionality"),
-    }
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """A field of config.json that is an argument of our model.
-
-    Attributes:
-        theirs: its name there.
-        ours: the model's argument.
-        default: what transformers takes where the file does not say it.
-        values: their value -> ours, where they are spelled differently; several of theirs may be
-            one of ours, of which the first is written. None: the same.
-    """
-
-    theirs: str
-    ours: str
-    default: Any
-    values: Mapping[Any, Any] | None = None
-
-    def read(self, value: Any) -> Any:
-        """Ours; raises KeyError for a value that ours cannot do."""
-        return value if self.values is None else self.values[value]
-
-    def write(self, value: Any) -> Any:
-        """Theirs; raises KeyError for a value that theirs cannot do."""
-        if self.values is None:
-            return value
-        for theirs, ours in self.values.items():
-            if ours == value:
-                return theirs
-        raise KeyError(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +28,7 @@ class Architecture:
 
     Attributes:
         name: as ``architectures`` in config.json says it.
-        heads: names under ``heads/`` in our parameters.
+        heads: as ``heads_of`` names them.
         needs: heads that it cannot be without; None: all of them.
     """
 
@@ -109,23 +42,17 @@ class Architecture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """A config.json, with what transformers takes where it says nothing.
+class Part:
+    """One of the networks of a model that holds several, as a model by itself.
 
     Attributes:
-        values: of the file.
-        where: the file, for messages.
+        experiment: of this part alone.
+        whole: the path of one of its parameters -> that in the whole model; of several paths the sum
+            (a table that is stored as a difference from another one).
     """
 
-    values: Mapping[str, Any]
-    where: str
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.values
-
-    def get(self, name: str, default: Any) -> Any:
-        """The value, or transformers' own default."""
-        return self.values[name] if name in self.values else default
+    experiment: config.Experiment
+    whole: Callable[[str], tuple[str, ...]]
 
 
 def _nothing(*_: Any) -> dict[str, Any]:
@@ -134,6 +61,10 @@ def _nothing(*_: Any) -> dict[str, Any]:
 
 def _fits(*_: Any) -> str:
     return ""
+
+
+def _whole(*_: Any) -> dict[str, Part]:
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,17 +78,21 @@ class Family:
         fields: of config.json, that are arguments of our model.
         fixed: fields that must have one of these values, because ours does nothing else; the first
             is transformers' default and is written.
-        known: fields that are read by ``arguments``, or change nothing in this family.
+        known: fields that ``arguments`` reads, or that change nothing in this family.
         table: from our model's call to its rules.
-        architectures: the first that has all heads of a model is written, else the one that has
-            most of them.
+        architectures: the one that has most of a model's heads and needs no others is written.
         objectives: (a parameter of ours, the objective that trains it): an experiment that is read
             has the objectives whose parameters are in the file.
-        arguments: further arguments of our model, from Settings.
-        settings: further fields of config.json, from our model's call and its Vocab.
+        arguments: further arguments of our model, from Settings and the tensors that are there.
+        settings: further fields of config.json, from our model's call and its Vocab. Raises
+            ConvertError for what cannot be said.
         fits: why a model of ours, by its call and the names of its heads, cannot be written in this
-            form; empty if it can. Forms of one model should exclude each other.
-        automatic: whether the form is chosen without being named.
+            form; empty if it can.
+        rank: of the forms that fit, the highest is written; negative: only where it is asked for.
+        split: folder -> part, of an experiment whose model holds several networks and is written as
+            several directories; empty: it is one.
+        join: the inverse: folder -> experiment, and whether the parts have the same embeddings.
+            Raises ConvertError for parts that make no whole. None: it cannot be had.
     """
 
     model_type: str
@@ -169,10 +104,16 @@ class Family:
     objectives: tuple[tuple[str, str], ...]
     fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     known: Collection[str] = ()
-    arguments: Callable[[Settings], dict[str, Any]] = _nothing
+    arguments: Callable[[Settings, Tensors], dict[str, Any]] = _nothing
     settings: Callable[[registry.Call, Vocab], dict[str, Any]] = _nothing
     fits: Callable[[registry.Call, frozenset[str]], str] = _fits
-    automatic: bool = True
+    rank: int = 0
+    split: Callable[[config.Experiment], dict[str, Part]] = _whole
+    join: Callable[[dict[str, config.Experiment], bool], config.Experiment] | None = None
+
+    def table_of(self, experiment: config.Experiment) -> Table:
+        """The rules of an experiment's model."""
+        return self.table(resolved(registry.lookup("model", experiment.model)))
 
     def experiment_of(self, settings: Settings, found: Tensors) -> config.Experiment:
         """The experiment whose model computes what this directory's computes.
@@ -186,18 +127,14 @@ class Family:
         """
         arguments, problems = {}, []
         for field in self.fields:
-            value = settings.get(field.theirs, field.default)
-            try:
-                arguments[field.ours] = field.read(value)
-            except (KeyError, TypeError):
-                problems.append(
-                    f"{field.theirs} is {value!r}, of which our {self.model} knows "
-                    f"{', '.join(map(repr, field.values))}."
-                )
+            value, why = field.read(settings)
+            arguments[field.ours] = value
+            problems += why
         for name, allowed in self.fixed.items():
             value = settings.get(name, allowed[0])
-            if value not in allowed:
-                problems.append(f"{name} is {value!r}, our {self.model} does {allowed[0]!r} only.")
+            if not any(value is one or (value == one and value is not None) for one in allowed):
+                able = " or ".join(map(repr, allowed))
+                problems.append(f"{name} is {value!r}, our model '{self.model}' does {able} only.")
         known = {*CHANGES_NOTHING, *self.known, *self.fixed, "vocab_size"}
         known |= {field.theirs for field in self.fields}
         problems += [
@@ -205,17 +142,21 @@ class Family:
             "file if it changes nothing."
             for name in sorted(set(settings.values) - known)
         ]
-        check(f"{settings.where} describes a model that cannot be read", problems)
-        model = registry.write(self.model, arguments | self.arguments(settings))
-        call = registry.lookup("model", model)
-        table = self.table(call)
-        trained = [o for path, o in self.objectives if table.named(found, path)]
-        return self.experiment(call, " + ".join(trained))
+        heading = f"{settings.where} describes a model that cannot be read"
+        check(heading, problems)
+        arguments |= self.arguments(settings, found)
+        try:
+            call = resolved(registry.lookup("model", registry.write(self.model, arguments)))
+            table = self.table(call)
+            trained = [o for path, o in self.objectives if table.named(found, path)]
+            return self.experiment(call, " + ".join(trained))
+        except ValueError as error:  # sizes that do not fit each other
+            raise ConvertError(f"{heading}: {error}") from None
 
     def experiment(self, call: registry.Call, objectives: str) -> config.Experiment:
         """Our shipped config with another model and other objectives."""
         parent = config.get_config(self.config)
-        length = min(parent.data.length, call.argument("positions"))
+        length = max(4, min(parent.data.length, call.argument("positions")))
         return dataclasses.replace(
             parent,
             name=self.model_type,
@@ -232,12 +173,12 @@ class Family:
         Args:
             experiment: whose model it is.
             vocab: special ids; ``size`` is the number of rows of the model's table.
-            heads: names of the heads that it has.
+            heads: that it has, as ``heads_of`` names them.
 
         Raises:
             ConvertError: lists every argument of the model that this form cannot say.
         """
-        call = registry.lookup("model", experiment.model)
+        call = resolved(registry.lookup("model", experiment.model))
         made: dict[str, Any] = {
             "architectures": [self.architecture(heads).name],
             "model_type": self.model_type,
@@ -255,11 +196,20 @@ class Family:
         return made | self.settings(call, vocab)
 
     def architecture(self, heads: Collection[str]) -> Architecture:
-        """The class that is written for a model with these heads: one that needs no others, and
-        has most of them."""
-        able = [a for a in self.architectures if a.needed <= frozenset(heads)]
-        chosen = able or self.architectures[-1:]
-        return max(chosen, key=lambda a: len(a.heads & frozenset(heads)))
+        """The class that is written for a model with these heads."""
+        mine = frozenset(heads)
+        able = [a for a in self.architectures if a.needed <= mine] or [self.architectures[-1]]
+        return max(able, key=lambda a: len(a.heads & mine))
+
+
+def resolved(call: registry.Call) -> registry.Call:
+    """A model's call with every argument said, and the widths that 0 leaves to it filled in."""
+    arguments = {name: call.argument(name) for name in call.entry.parameters}
+    if "ffn" in arguments and not arguments["ffn"]:
+        arguments["ffn"] = 4 * arguments["width"]
+    if "embedding" in arguments and not arguments["embedding"]:
+        arguments["embedding"] = arguments["width"]
+    return registry.Call(call.entry, arguments)
 
 
 def heads_of(shapes: Mapping[str, Shape]) -> frozenset[str]:
@@ -267,7 +217,7 @@ def heads_of(shapes: Mapping[str, Shape]) -> frozenset[str]:
 
     A pair head of C classes other than two is called ``pairC``: no class of transformers has it.
     """
-    return frozenset(head_of(path, shapes) for path in shapes if path.startswith("heads/"))
+    return frozenset(head_of(path, shapes) for path in shapes) - {""}
 
 
 def head_of(path: str, shapes: Mapping[str, Shape]) -> str:
@@ -281,8 +231,15 @@ def head_of(path: str, shapes: Mapping[str, Shape]) -> str:
 
 
 def shapes_of(experiment: config.Experiment, vocab_size: int) -> dict[str, Shape]:
-    """The shapes of our parameters, by path; nothing is computed."""
-    return dict(_shapes(experiment, vocab_size))
+    """The shapes of our parameters, by path; nothing is computed.
+
+    Raises:
+        ConvertError: sizes that do not fit each other.
+    """
+    try:
+        return dict(_shapes(experiment, vocab_size))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConvertError(f"model {experiment.model} cannot be built: {error}") from None
 
 
 @functools.lru_cache(maxsize=32)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bert_variants.convert.errors import ConvertError, check
-from bert_variants.convert.tensors import Stored, Tensors, in_memory
+from bert_variants.convert.tensors import DTYPES, Stored, Tensors, in_memory
 
 FLOATS = ("float32", "bfloat16", "float16")  # what weights are stored as
 Shape = tuple[int, ...]
@@ -104,21 +104,28 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Zeros:
-    """A tensor of theirs that ours has no parameter for, and that does nothing if it is zero.
+class Constant:
+    """A tensor of theirs that ours has no parameter for, and that does nothing at one value.
 
-    It is written as zeros, and read only if it is zero: a table of one segment, where ours has no
-    table.
+    It is written as that, and read only if it is that: a table of one segment, of zeros, where ours
+    has no table; a layer between two equal widths, the identity, where ours has no layer.
 
     Attributes:
         theirs: its name.
         shape: its shape.
-        otherwise: what to do where it is not zero.
+        otherwise: what to do where it is something else.
+        identity: whether it is the identity matrix; else it is zero.
     """
 
     theirs: str
     shape: Shape
     otherwise: str
+    identity: bool = False
+
+    def value(self) -> np.ndarray:
+        """float32."""
+        made = np.eye(*self.shape) if self.identity else np.zeros(self.shape)
+        return made.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +136,14 @@ class Table:
         rules: each parameter of ours is in exactly one; a rule may be of a part that this model
             has not.
         ignored: (regular expression, reason) on names of theirs that are knowingly not read.
-        zeros: see there.
+        constants: see there.
         prefix: what the names of the network without heads begin with; a file of the network alone
             may leave it out ("bert." of ``bert.embeddings...``).
     """
 
     rules: tuple[Rule, ...]
     ignored: tuple[tuple[str, str], ...] = ()
-    zeros: tuple[Zeros, ...] = ()
+    constants: tuple[Constant, ...] = ()
     prefix: str = ""
 
     def without_prefix(self) -> Table:
@@ -149,8 +156,10 @@ class Table:
             dataclasses.replace(r, theirs=short(r.theirs), also=tuple(short(a) for a in r.also))
             for r in self.rules
         )
-        zeros = tuple(dataclasses.replace(z, theirs=short(z.theirs)) for z in self.zeros)
-        return dataclasses.replace(self, rules=rules, zeros=zeros, prefix="")
+        constants = tuple(
+            dataclasses.replace(c, theirs=short(c.theirs)) for c in self.constants
+        )
+        return dataclasses.replace(self, rules=rules, constants=constants, prefix="")
 
     def fitting(self, found: Tensors) -> Table:
         """Itself, or ``without_prefix`` where no name in ``found`` begins with the prefix."""
@@ -238,7 +247,7 @@ def match(table: Table, shapes: Mapping[str, Shape], found: Tensors, where: str)
     """
     table = table.fitting(found)
     problems = uncovered(table, shapes)
-    used: dict[str, str] = {}
+    used: set[str] = set()
     left: dict[str, str] = {}
     takes = []
     for rule in table.rules:
@@ -247,11 +256,11 @@ def match(table: Table, shapes: Mapping[str, Shape], found: Tensors, where: str)
             left |= {n: rule.spare for n in _all_layers(rule, found) if rule.spare}
         elif len(inside) == len(rule.paths):
             takes.append(_take(rule, shapes, found, used, problems))
-    for zeros in table.zeros:
-        if zeros.theirs in found:
-            used[zeros.theirs] = "zero"
-            problems += _not_zero(zeros, found[zeros.theirs])
-    for name in sorted(set(found) - set(used) - set(left)):
+    for constant in table.constants:
+        if constant.theirs in found:
+            used.add(constant.theirs)
+            problems += _another(constant, found[constant.theirs])
+    for name in sorted(set(found) - used - set(left)):
         reasons = [why for pattern, why in table.ignored if re.search(pattern, name)]
         if reasons:
             left[name] = reasons[0]
@@ -290,7 +299,7 @@ def _take(
     rule: Rule,
     shapes: Mapping[str, Shape],
     found: Tensors,
-    used: dict[str, str],
+    used: set[str],
     problems: list[str],
 ) -> Take:
     expected = rule.their_shape(shapes)
@@ -301,7 +310,7 @@ def _take(
         if not there:
             problems.append(f"{names[0]} {list(expected)} is missing.")
         for stored in there:
-            used[stored.name] = rule.theirs
+            used.add(stored.name)
             if stored.shape != expected:
                 problems.append(
                     f"{stored.name} has shape {list(stored.shape)}, expected {list(expected)}."
@@ -315,12 +324,14 @@ def _take(
     return Take(rule, tuple(sources), tuple(copies))
 
 
-def _not_zero(zeros: Zeros, stored: Stored) -> list[str]:
-    if stored.shape != zeros.shape:
-        return [f"{stored.name} has shape {list(stored.shape)}, expected {list(zeros.shape)}."]
-    if np.any(stored.load()):
-        return [f"{stored.name} is not zero, and ours has no such table. {zeros.otherwise}"]
-    return []
+def _another(constant: Constant, stored: Stored) -> list[str]:
+    """What is wrong with a tensor that must have a certain value."""
+    if stored.shape != constant.shape:
+        return [f"{stored.name} has shape {list(stored.shape)}, expected {list(constant.shape)}."]
+    if np.array_equal(stored.load().astype(np.float32), constant.value()):
+        return []
+    what = "the identity" if constant.identity else "zero"
+    return [f"{stored.name} is not {what}, and ours has no parameter for it. {constant.otherwise}"]
 
 
 def export(table: Table, params: Mapping[str, Any], dtype: str = "float32") -> dict[str, Stored]:
@@ -346,8 +357,8 @@ def export(table: Table, params: Mapping[str, Any], dtype: str = "float32") -> d
         for number in rule.numbers(shapes):
             name = rule.theirs.replace(LAYER, str(number))
             made[name] = _outgoing(rule, params, shapes, number, name, dtype)
-    for zeros in table.zeros:
-        made[zeros.theirs] = in_memory(zeros.theirs, np.zeros(zeros.shape, np.float32)).cast(dtype)
+    for constant in table.constants:
+        made[constant.theirs] = in_memory(constant.theirs, constant.value()).cast(dtype)
     return made
 
 
@@ -364,14 +375,15 @@ def _outgoing(
         ours = [np.asarray(x if number is None else x[number]) for x in arrays]
         return np.ascontiguousarray(rule.change.out(*ours))
 
-    source = "+".join(rule.paths)
+    source = " and ".join(rule.paths)
     whole = Stored(name, rule.their_shape(shapes), "float32", "our parameters", load)
     if dtype == "float32":
         return whole
 
     def narrow() -> np.ndarray:
         wide = whole.load()
-        cast = whole_cast(wide, dtype)
+        with np.errstate(over="ignore"):
+            cast = wide.astype(DTYPES[dtype])
         if np.isfinite(wide).all() and not np.isfinite(cast.astype(np.float32)).all():
             raise ConvertError(
                 f"{source} holds numbers up to {np.abs(wide).max():g}, which {dtype} cannot hold. "
@@ -380,9 +392,3 @@ def _outgoing(
         return cast
 
     return Stored(name, whole.shape, dtype, "our parameters", narrow)
-
-
-def whole_cast(array: np.ndarray, dtype: str) -> np.ndarray:
-    """The same numbers in another type, rounded to nearest; what is too large becomes infinite."""
-    with np.errstate(over="ignore"):
-        return in_memory("", array).cast(dtype).load()

@@ -39,7 +39,7 @@ import pkgutil
 
 from bert_variants import registry
 from bert_variants.convert.errors import ConvertError
-from bert_variants.convert.family import Family
+from bert_variants.convert.family import Family, resolved
 
 
 @functools.cache
@@ -78,17 +78,19 @@ def of_model(model: str, heads: frozenset[str], form: str = "") -> Family:
     Raises:
         ConvertError: none fits; tells for each why.
     """
-    call = registry.lookup("model", model)
+    call = resolved(registry.lookup("model", model))
     if form:
         able = [of_model_type(form, "the form that was asked for")]
     else:
-        able = [f for f in families().values() if f.model == call.name and f.automatic]
-    reasons = {f.model_type: f.fits(call, heads) for f in able}
+        able = [f for f in families().values() if f.model == call.name and f.rank >= 0]
+        able.sort(key=lambda family: -family.rank)
+    reasons = {}
     for family in able:
-        if family.model != call.name:
-            reasons[family.model_type] = f"it is read by our {family.model}."
-        if not reasons[family.model_type]:
+        fits = family.model == call.name
+        why = family.fits(call, heads) if fits else f"it is our model '{family.model}'."
+        if not why:
             return family
+        reasons[family.model_type] = why
     if not able:
         raise ConvertError(f"model '{call.name}' has no form in Hugging Face's transformers.")
     raise ConvertError.of(

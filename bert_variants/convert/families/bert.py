@@ -1,18 +1,19 @@
 """BERT, and all that has its architecture: BERT-wwm, SpanBERT's encoder, StructBERT, TinyBERT.
 
 SpanBERT's head for span boundaries and StructBERT's pair head of three classes have no class in
-transformers: they are written beside the model (``directory.EXTRA``), where this project finds them.
+transformers: they are written into a file of their own beside the model, where this project finds
+them again (``directory.EXTRA``).
 """
 
 from __future__ import annotations
 
 from bert_variants import registry
-from bert_variants.convert.family import ACTIVATIONS, Architecture, Family, Field
-from bert_variants.convert.rules import SAME, TRANSPOSED, Rule, Table, Zeros
-from bert_variants.types import Vocab
+from bert_variants.convert.family import Architecture, Family
+from bert_variants.convert.fields import ACTIVATIONS, Field
+from bert_variants.convert.rules import TRANSPOSED, Constant, Rule, Table
 
 NO_POOLER = "nothing of this model reads the pooled vector"
-NO_PAIR = "the pair head is not one of this model's"
+NO_PAIR = "this model has no such head"
 
 FIELDS = (
     Field("num_hidden_layers", "layers", 12),
@@ -24,6 +25,10 @@ FIELDS = (
     Field("layer_norm_eps", "eps", 1e-12),
     Field("hidden_act", "activation", "gelu", ACTIVATIONS),
 )
+TABLES = (
+    Field("max_position_embeddings", "positions", 512),
+    Field("type_vocab_size", "segments", 2),
+)
 FIXED = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
@@ -34,8 +39,9 @@ FIXED = {
 BUFFERS = (r"(^|\.)(position_ids|token_type_ids)$", "a buffer that counts positions")
 TASKS = (
     r"^(classifier|qa_outputs|pre_classifier|summary|sequence_summary)\.",
-    "the head of a task that this project has no head for",
+    "the head of a task, which this project has no head for",
 )
+FIT_DENSE = (r"^fit_dense\.", "TinyBERT's projection to its teacher, which only training reads")
 
 
 def dense(ours: str, theirs: str, spare: str = "") -> tuple[Rule, Rule]:
@@ -54,26 +60,14 @@ def norm(ours: str, theirs: str, spare: str = "") -> tuple[Rule, Rule]:
     )
 
 
-def embeddings(ours: str, theirs: str, *, tied: str = "", segments: bool = True) -> tuple[Rule, ...]:
-    """Tables and their LayerNorm.
-
-    Args:
-        ours, theirs: what the names begin with.
-        tied: the name of a tied head's copy of the table of words.
-        segments: whether ours has a table of them.
-    """
-    rules = (
-        Rule(
-            f"{ours}/word/embedding",
-            f"{theirs}.word_embeddings.weight",
-            SAME,
-            also=(tied,) if tied else (),
-        ),
+def embeddings(ours: str, theirs: str, tied: str) -> tuple[Rule, ...]:
+    """Tables and their LayerNorm; ``tied`` is the name of a tied head's copy of the words'."""
+    return (
+        Rule(f"{ours}/word/embedding", f"{theirs}.word_embeddings.weight", also=(tied,)),
         Rule(f"{ours}/position/embedding", f"{theirs}.position_embeddings.weight"),
+        Rule(f"{ours}/segment/embedding", f"{theirs}.token_type_embeddings.weight"),
         *norm(f"{ours}/norm", f"{theirs}.LayerNorm"),
     )
-    table = Rule(f"{ours}/segment/embedding", f"{theirs}.token_type_embeddings.weight")
-    return (*rules, table) if segments else rules
 
 
 def layers(ours: str, theirs: str) -> tuple[Rule, ...]:
@@ -90,36 +84,32 @@ def layers(ours: str, theirs: str) -> tuple[Rule, ...]:
     )
 
 
-def no_segments(theirs: str, call: registry.Call, width: int) -> tuple[Zeros, ...]:
+def one_segment(theirs: str, call: registry.Call, width: int) -> tuple[Constant, ...]:
     """The table of one segment that theirs always has, where ours has none."""
     name = f"{theirs}.token_type_embeddings.weight"
-    return () if call.argument("segments") else (Zeros(name, (1, width), "Take segments=1."),)
+    return () if call.argument("segments") else (Constant(name, (1, width), "Take segments=1."),)
+
+
+def segments(call: registry.Call) -> dict[str, int]:
+    """The number of segments that is written: one where ours has no table."""
+    return {"type_vocab_size": max(1, call.argument("segments"))}
 
 
 def table(trunk: str, call: registry.Call) -> Table:
     """The rules of a network whose names begin with ``trunk``, with BERT's heads."""
-    segments = call.argument("segments") > 0
+    tokens = "cls.predictions"
     return Table(
         rules=(
-            *embeddings(
-                "embeddings",
-                f"{trunk}.embeddings",
-                tied="cls.predictions.decoder.weight",
-                segments=segments,
-            ),
+            *embeddings("embeddings", f"{trunk}.embeddings", f"{tokens}.decoder.weight"),
             *layers("encoder/layers", f"{trunk}.encoder.layer.{{layer}}"),
             *dense("heads/pooler/dense", f"{trunk}.pooler.dense", spare=NO_POOLER),
-            *dense("heads/tokens/dense", "cls.predictions.transform.dense"),
-            *norm("heads/tokens/norm", "cls.predictions.transform.LayerNorm"),
-            Rule(
-                "heads/tokens/bias",
-                "cls.predictions.bias",
-                also=("cls.predictions.decoder.bias",),
-            ),
+            *dense("heads/tokens/dense", f"{tokens}.transform.dense"),
+            *norm("heads/tokens/norm", f"{tokens}.transform.LayerNorm"),
+            Rule("heads/tokens/bias", f"{tokens}.bias", also=(f"{tokens}.decoder.bias",)),
             *dense("heads/pair/output", "cls.seq_relationship", spare=NO_PAIR),
         ),
-        ignored=(BUFFERS, TASKS),
-        zeros=no_segments(f"{trunk}.embeddings", call, call.argument("width")),
+        ignored=(BUFFERS, TASKS, FIT_DENSE),
+        constants=one_segment(f"{trunk}.embeddings", call, call.argument("width")),
         prefix=f"{trunk}.",
     )
 
@@ -138,18 +128,12 @@ OBJECTIVES = (("heads/tokens/bias", "mlm"), ("heads/pair/output/kernel", "nsp"))
 
 
 def plain(call: registry.Call) -> str:
-    """Why a model of ours is no plain BERT; empty if it is one."""
+    """Why a model of ours is not BERT's in tables and attention; empty if it is."""
     if call.argument("relative"):
-        return f"its attention is {call.argument('relative')}, transformers' BERT knows no distances."
+        return f"its attention is {call.argument('relative')}, and this form knows no distances."
     if call.argument("first_position"):
         return f"its positions begin at row {call.argument('first_position')}, as RoBERTa's do."
     return ""
-
-
-def one_segment(call: registry.Call, vocab: Vocab) -> dict[str, int]:
-    """The number of segments that is written: one, of zeros, where ours has no table."""
-    del vocab
-    return {"type_vocab_size": max(1, call.argument("segments"))}
 
 
 FAMILIES = (
@@ -157,16 +141,12 @@ FAMILIES = (
         model_type="bert",
         model="bert",
         config="bert",
-        fields=(
-            *FIELDS,
-            Field("max_position_embeddings", "positions", 512),
-            Field("type_vocab_size", "segments", 2),
-        ),
+        fields=(*FIELDS, *TABLES),
         fixed=FIXED,
         table=lambda call: table("bert", call),
         architectures=architectures("Bert"),
         objectives=OBJECTIVES,
-        settings=one_segment,
+        settings=lambda call, vocab: segments(call),
         fits=lambda call, heads: plain(call),
     ),
 )
