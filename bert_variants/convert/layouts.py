@@ -66,7 +66,7 @@ _LAYOUTS = {
     "ernie": _BERT,
     "albert": _BERT,
     "roberta": Layout(single=(_CLS, _A, _SEP), pair=_ROBERTA_PAIR, segments=False),
-    "deberta": Layout(single=(_CLS, _A, _SEP), pair=_ROBERTA_PAIR),
+    "deberta": _BERT,
     "deberta-v2": _BERT,
     "xlnet": Layout(
         single=(_A, _SEP, ("cls", 2)),

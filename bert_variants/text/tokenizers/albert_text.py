@@ -100,6 +100,11 @@ def starts_word(piece: str) -> bool:
     return (len(piece) == 1 and not piece.isalpha()) or not _CONTINUING.issuperset(piece)
 
 
+def splits_comma(piece: str) -> bool:
+    """Whether a piece ends in a digit and a comma, so that it is cut in two."""
+    return _DIGIT_COMMA.search(piece) is not None
+
+
 def comma_splits(
     pieces: Sequence[str], encode: Callable[[str], list[int]]
 ) -> dict[int, tuple[int, ...]]:
@@ -110,7 +115,7 @@ def comma_splits(
     ids = {piece: i for i, piece in enumerate(pieces)}
     splits = {}
     for i, piece in enumerate(pieces):
-        if not _DIGIT_COMMA.search(piece) or "," not in ids:
+        if not splits_comma(piece) or "," not in ids:
             continue
         head = encode(piece[:-1].replace(SPACE, ""))
         if not piece.startswith(SPACE) and head and pieces[head[0]].startswith(SPACE):

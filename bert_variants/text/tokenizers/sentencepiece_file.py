@@ -17,10 +17,8 @@ from bert_variants.text.tokenizer import TokenizerError
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
 _SPELLING, _SCORE, _TYPE = 1, 2, 3  # fields of SentencePiece
-_VOCAB_SIZE, _HARD_LIMIT = (
-    4,
-    33,
-)  # fields of TrainerSpec; the limit is hard unless it says otherwise
+# Fields of TrainerSpec; the limit is hard unless it says otherwise.
+_VOCAB_SIZE, _HARD_LIMIT = 4, 33
 # Types. A user-defined piece is found in raw text, a control piece is not.
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 _WIDTHS = {1: 8, 2: 0, 5: 4}  # bytes of a field by its wire type; type 2 gives its length
@@ -44,7 +42,7 @@ def read_model(data: bytes, name: str) -> ModelFile:
     values: list[bytes] = []
     found: dict[int, bytes] = {}
     try:
-        for field, value in _fields(data):
+        for field, value in fields(data):
             if isinstance(value, int):
                 raise ValueError("it holds a number where a message should be")
             if field == _PIECES:
@@ -54,7 +52,7 @@ def read_model(data: bytes, name: str) -> ModelFile:
         pieces, controls = _read_pieces(values)
         if _TRAINER not in found or _NORMALIZER not in found:
             raise ValueError(f"it ends after {len(pieces)} pieces, its settings are absent")
-        trainer = dict(_fields(found[_TRAINER]))
+        trainer = dict(fields(found[_TRAINER]))
         size, hard = trainer.get(_VOCAB_SIZE, 8000), trainer.get(_HARD_LIMIT, 1)
         if len(pieces) > size or (hard and len(pieces) != size):
             raise ValueError(f"it holds {len(pieces)} pieces and says that it has {size}")
@@ -75,12 +73,12 @@ def with_controls(model: ModelFile, specials: Set[str]) -> bytes:
     """
     names = [special.encode() for special in specials]
     out = bytearray()
-    for field, value in _fields(model.data):
+    for field, value in fields(model.data):
         if field == _PIECES and any(name in value for name in names):
-            parts = dict(_fields(value))
+            parts = dict(fields(value))
             if parts.get(_TYPE) == _USER_DEFINED and parts[_SPELLING] in names:
-                value = value + _varint(_TYPE << 3) + _varint(_CONTROL)  # the last one counts
-        out += _varint(field << 3 | 2) + _varint(len(value)) + value
+                value = value + varint(_TYPE << 3) + varint(_CONTROL)  # the last one counts
+        out += varint(field << 3 | 2) + varint(len(value)) + value
     return bytes(out)
 
 
@@ -88,7 +86,7 @@ def _read_pieces(values: list[bytes]) -> tuple[list[str], list[int]]:
     """Spellings of all pieces, and the ids of those that stand for no text."""
     pieces, controls = [], []
     for value in values:
-        parts = dict(_fields(value))
+        parts = dict(fields(value))
         if parts.get(_TYPE) in (_UNKNOWN, _CONTROL):
             controls.append(len(pieces))
         score = struct.pack("<I", parts.get(_SCORE, 0))
@@ -100,7 +98,7 @@ def _read_pieces(values: list[bytes]) -> tuple[list[str], list[int]]:
     return pieces, controls
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
     """Fields of a message in order; ValueError where it does not parse to its last byte."""
     at = 0
     while at < len(data):
@@ -135,7 +133,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as a message writes it: seven bits a byte, lowest first."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
