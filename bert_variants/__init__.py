@@ -8,6 +8,8 @@
     m = bv.load("runs/quickstart")                    # m.config, m.model, m.params, m.tokenizer
     m.fill_mask("The [MASK] of the function is returned.")
     m(tokens_BT).hidden_BTD                           # jitted
+    m = bv.from_pretrained("bert-base-uncased/")       # Hugging Face's files; the same object
+    bv.save_pretrained("runs/quickstart", "export/")   # and the way back
     bv.register("corruption")(my_masking)             # then: --corruption 'my_masking(rate=0.2)'
 """
 
@@ -26,11 +28,13 @@ _HOMES = {
     "Mean": "types",
     "Outputs": "types",
     "Terms": "types",
+    "from_pretrained": "convert.pretrained",
     "get_config": "config",
     "load": "loaded",
     "lookup": "registry",
     "names": "registry",
     "register": "registry",
+    "save_pretrained": "convert.pretrained",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -130,7 +130,8 @@ class Run:
         log_every, eval_every, save_every: in steps; 0: only at the end.
         keep: newest checkpoints that are kept, beside the best by held-out loss.
         keep_every: also keep every checkpoint whose step is a multiple; 0: none.
-        init_from: a run or model directory whose parameters start this run; empty: random.
+        init_from: a run, or a directory of Hugging Face's transformers, whose parameters start this
+            run; empty: random. Heads of a published model that this run has not are left there.
         init_map: where its parameters have other names: entries "HERE <- THERE". What the regular
             expression HERE finds in the path of a parameter of this run is replaced by THERE, which
             gives its path in ``init_from``. An entry "HERE" alone: these start at random. The first
@@ -195,7 +196,8 @@ class Experiment:
         data, optim, mesh, run, evals: see their classes.
         corruption: what is done to the text, such as ``tokens(rate=0.15)``.
         model: the architecture, such as ``bert(layers=12, width=768)``.
-        objectives: a weighted sum, such as ``mlm + 0.5*nsp``.
+        objectives: a weighted sum, such as ``mlm + 0.5*nsp``. Empty: a model without heads, that can
+            be used and not trained.
     """
 
     name: str = "bert"
@@ -333,9 +335,13 @@ def set_field(config: Any, path: str, value: Any) -> Any:
 def objective_terms(text: str) -> tuple[tuple[float, str], ...]:
     """Read ``mlm + 0.5*nsp(smoothing=0.1)`` into ``((1.0, "mlm()"), (0.5, "nsp(...)"))``.
 
+    Empty text has no terms: a model without heads, which can be used and not be trained.
+
     Raises:
         ConfigError: anything but a sum of calls with optional numeric weights in front.
     """
+    if not text.strip():
+        return ()
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
@@ -395,6 +401,8 @@ def check(experiment: Experiment) -> None:
         ]
     except registry.RegistryError as error:
         raise ConfigError(str(error)) from None
+    if not objectives:
+        raise ConfigError("objectives is empty: there is nothing to train. Name some: mlm + nsp.")
     example, corruption, model = (found[k] for k in ("data.example", "corruption", "model"))
     for chosen in (corruption, *masks):
         _check_rate(chosen)

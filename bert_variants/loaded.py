@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from bert_variants import config
 from bert_variants.models import network
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.train import checkpoint
+from bert_variants.train import checkpoint, leaves
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
 
 MASK = "[MASK]"  # how a text says "guess this", whatever the tokenizer's own mask token is
+POOLING = "pooling.json"  # of a run whose model makes vectors of texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Loaded:
         params: nested dict of float32 arrays.
         tokenizer: the one that it was trained with.
         step: how many steps it was trained for.
+        pooling: how a text's vector is made of its tokens' (mean, cls, ...), of Sentence-BERT models;
+            empty: nothing is said.
     """
 
     config: config.Experiment
@@ -44,6 +48,7 @@ class Loaded:
     params: Any
     tokenizer: Tokenizer
     step: int
+    pooling: tuple[str, ...] = ()
 
     @property
     def model(self) -> Any:
@@ -95,9 +100,14 @@ class Loaded:
         shares_PV = np.asarray(jax.nn.softmax(logits_PV, axis=-1))
         best_PK = np.argsort(-shares_PV, axis=-1, kind="stable")[:, :top]
         return [
-            [Guess(self.tokenizer.tokens[v], float(shares[v])) for v in best]
+            [Guess(self._token(v), float(shares[v])) for v in best]
             for best, shares in zip(best_PK, shares_PV, strict=True)
         ]
+
+    def _token(self, number: int) -> str:
+        """Its spelling; a row behind the vocabulary's end has none and is written ``[30522]``."""
+        tokens = self.tokenizer.tokens
+        return tokens[number] if number < len(tokens) else f"[{number}]"
 
     def ids(self, text: str) -> list[int]:
         """``[CLS] text [SEP]`` as ids; each ``[MASK]`` in the text is the mask token.
@@ -128,15 +138,42 @@ class Loaded:
         return self._applies[layers]
 
 
-def load(run_dir: str | Path) -> Loaded:
+def load(run_dir: str | Path, *, host: bool = False) -> Loaded:
     """The newest valid checkpoint of a run, ready to use on this machine's default device.
+
+    Args:
+        run_dir: of the run.
+        host: leave the parameters in host memory, as numpy arrays.
 
     Raises:
         CheckpointError: no such run, or none of its checkpoints is valid.
     """
-    found = checkpoint.load(Path(run_dir))
-    net = network.build(found.experiment, found.tokenizer.vocab.size)
-    return Loaded(found.experiment, net, found.params, found.tokenizer, found.step)
+    found = checkpoint.load(Path(run_dir), host=host)
+    path = Path(run_dir) / POOLING
+    pooling = json.loads(path.read_bytes())["pooling"] if path.is_file() else ()
+    made = of(found.experiment, found.params, found.tokenizer, found.step)
+    return dataclasses.replace(made, pooling=tuple(pooling))
+
+
+def of(
+    experiment: config.Experiment,
+    params: Any,
+    tokenizer: Tokenizer,
+    step: int = 0,
+    pooling: tuple[str, ...] = (),
+) -> Loaded:
+    """A model from its parts. Its table of words may have more rows than there are tokens."""
+    rows = rows_of(params) or tokenizer.vocab.size
+    net = network.build(experiment, rows)
+    return Loaded(experiment, net, params, tokenizer, step, pooling)
+
+
+def rows_of(params: Any) -> int:
+    """The rows of the table of words, 0 where there is none of that name."""
+    for path, leaf in leaves.flatten(params)[0].items():
+        if path.endswith("word/embedding"):
+            return leaf.shape[0]
+    return 0
 
 
 def batch_of(

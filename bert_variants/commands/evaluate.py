@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from bert_variants import loaded
 from bert_variants.commands.prepare import prepared
 from bert_variants.train import checkpoint, setup
 
@@ -29,7 +30,8 @@ class Options:
 def main(options: Options) -> int:
     """Print the results of the newest valid checkpoint."""
     found = checkpoint.load(Path(options.run))
-    ready = setup.make(found.experiment, prepared(found.experiment))
+    rows = loaded.rows_of(found.params)
+    ready = setup.make(found.experiment, prepared(found.experiment), rows=rows)
     results = ready.evaluate(found.params)
     if options.json:
         print(json.dumps({"step": found.step, **results}))

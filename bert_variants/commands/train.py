@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from bert_variants import config
 from bert_variants.commands.prepare import describe, prepared
+from bert_variants.convert import pretrained
 from bert_variants.plan import summary
 from bert_variants.report import console, gallery, page, views
 from bert_variants.text.pipeline import Position
@@ -35,7 +36,7 @@ def main(experiment: config.Experiment, options: Options) -> int:
     processes.initialise()
     started = time.monotonic()
     store = everywhere(experiment)
-    ready = setup.make(experiment, store)
+    ready = setup.make(experiment, store, origin=pretrained.origin)
     if options.dry_run:
         print(summary.render(summary.summary(experiment, jax.device_count(), store.vocab.size)))
         print(sample(ready, setup.first_rows(ready), shown=1))

@@ -24,7 +24,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -296,10 +296,10 @@ class Checkpoints:
             return None
 
 
-def load(run_dir: Path) -> Saved:
+def load(run_dir: Path, *, host: bool = False) -> Saved:
     """The newest valid checkpoint of a run: to use, not to go on with. Changes nothing on disk.
 
-    Only the parameters are read, onto the default device.
+    Only the parameters are read, onto the default device; with ``host`` they stay numpy arrays.
 
     Raises:
         CheckpointError: no run there, or no valid checkpoint; names what is wrong with each.
@@ -312,12 +312,49 @@ def load(run_dir: Path) -> Saved:
             meta = Meta.of(where)
             manifest.verify(where)
             params = _read_params(where, meta)
+            params = params if host else jax.tree.map(jnp.asarray, params)
             return Saved(meta.experiment, params, meta.restored_tokenizer, step)
         except (DamagedError, OSError) as error:  # OSError: a running process may delete it
             reasons.append(f"  step {step}: {error}")
     if not reasons:
         raise CheckpointError(f"{run_dir} holds no checkpoint. Is it the directory of a run?")
     raise CheckpointError(f"no checkpoint in {folder} is valid:\n" + "\n".join(reasons))
+
+
+def write(run_dir: Path, params: Mapping[str, np.ndarray], meta: Meta) -> None:
+    """Write a checkpoint of parameters alone: to use and to begin from, not to go on with.
+
+    Args:
+        run_dir: has no checkpoint yet.
+        params: their paths -> arrays in host memory.
+        meta: whose ``leaves`` are set here.
+
+    Raises:
+        CheckpointError: values that are not finite, or it cannot be written.
+    """
+    folder = run_dir.absolute() / FOLDER
+    leaves = leaves_of.named(leaves_of.nested(params), {"step": np.int32(meta.step)})
+    table = digest.host_digests(leaves)
+    bad = digest.non_finite(leaves, table)
+    if bad:
+        raise CheckpointError(
+            f"{len(bad)} arrays hold values that are not finite: {', '.join(bad[:4])}. Nothing was "
+            "written."
+        )
+    meta = dataclasses.replace(meta, leaves=digest.written(leaves, table))
+    inside, rest = leaves_of.items(leaves)
+    save = ocp.args.StandardSave
+    with _manager(folder) as manager:
+        manager.save(
+            meta.step,
+            args=ocp.args.Composite(
+                params=save(inside), rest=save(rest), meta=ocp.args.JsonSave(meta.write())
+            ),
+        )
+        manager.wait_until_finished()
+    if not (folder / str(meta.step)).is_dir():
+        raise CheckpointError(f"{folder} could not be written.")
+    manifest.write(folder / str(meta.step))
 
 
 @functools.lru_cache(maxsize=8)
@@ -357,4 +394,4 @@ def _read_params(where: Path, meta: Meta) -> Any:
             raise DamagedError(f"it cannot be read ({type(error).__name__}: {error})") from None
     found = leaves_of.named(items["params"])
     meta.check(found, digest.host_digests(found))
-    return jax.tree.map(jnp.asarray, items["params"])
+    return items["params"]

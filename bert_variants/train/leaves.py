@@ -22,7 +22,7 @@ def flatten(state: Any) -> tuple[dict[str, Leaf], Any]:
 def items(leaves: Mapping[str, Leaf]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters (their names without ``params/``) and the rest, as nested dicts."""
     params = {n.removeprefix(PARAMS): x for n, x in leaves.items() if n.startswith(PARAMS)}
-    return _nested(params), _nested({n: x for n, x in leaves.items() if not n.startswith(PARAMS)})
+    return nested(params), nested({n: x for n, x in leaves.items() if not n.startswith(PARAMS)})
 
 
 def named(params: Any, rest: Any = None) -> dict[str, Leaf]:
@@ -32,12 +32,13 @@ def named(params: Any, rest: Any = None) -> dict[str, Leaf]:
     return {**{PARAMS + name: leaf for name, leaf in leaves.items()}, **others}
 
 
-def _nested(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
+def nested(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    """Leaves by path, as nested dicts."""
+    made: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *path, last = name.split("/")
-        inner = nested
+        inner = made
         for part in path:
             inner = inner.setdefault(part, {})
         inner[last] = leaf
-    return nested
+    return made

@@ -10,10 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from bert_variants import config
-from bert_variants.train import checkpoint, leaves, resume
+from bert_variants import config, registry
+from bert_variants.train import leaves, resume, vocabulary
 from bert_variants.train.errors import ResumeRefusedError
 from bert_variants.train.setup import Setup
+
+# Arguments of models that change no shape and every number.
+COMPUTES = ("heads", "activation", "eps", "first_position", "relative")
 
 
 def origins(names: Collection[str], entries: Sequence[str]) -> dict[str, str | None]:
@@ -52,33 +55,47 @@ def params_of(setup: Setup, fresh: Any, note: Callable[[str], None]) -> Any:
     Args:
         setup: of this run.
         fresh: its own parameters as they would start without, for those that ``run.init_map``
-            leaves at random.
+            leaves at random, for heads that a published model has not, and for new tokens.
         note: told where they come from, and what is left there.
 
     Raises:
         ResumeRefusedError: another tokenizer, or arrays that do not fit.
         ConfigError: an entry of ``run.init_map`` that finds nothing.
         CheckpointError: no such run, or none of its checkpoints is valid.
+        ConvertError: a directory of another project that cannot be read (see ``Setup.origin``).
     """
     run = setup.experiment.run
     other = Path(run.init_from)
-    found = checkpoint.load(other)
-    if (
-        found.tokenizer.fingerprint != setup.tokenizer.fingerprint
-        and resume.TOKENIZER not in run.allow_change
-    ):
+    found = setup.origin(other)
+    here = vocabulary.places(found.tokenizer, setup.tokenizer)
+    if here is None and resume.TOKENIZER not in run.allow_change:
         raise ResumeRefusedError(
             f"run.init_from {other} was trained with another tokenizer "
             f"({found.tokenizer.fingerprint[:12]}, here {setup.tokenizer.fingerprint[:12]}): its "
-            "embeddings mean other tokens. To take them all the same: --run.allow-change tokenizer"
+            "embeddings mean other tokens. Take its vocabulary, or that with more tokens behind it "
+            "(--data.tokenizer 'saved(dir=..., more=...)'). To take them all the same: "
+            "--run.allow-change tokenizer"
         )
     theirs, _ = leaves.flatten(found.params)
     mine, structure = leaves.flatten(fresh)
+    if here is not None:
+        theirs = vocabulary.moved(theirs, mine, here, note)
     source = origins(mine, run.init_map)
+    published = found.step == 0  # trained elsewhere: its heads are not this run's
+    if published:
+        source |= {name: None for name in _other_heads(theirs, mine, source)}
     left = sorted(set(theirs) - set(source.values()))
-    _check_fit(setup, {n: (x.shape, x.dtype) for n, x in theirs.items()}, mine, source, left)
+    _check_fit(
+        setup,
+        {n: (x.shape, x.dtype) for n, x in theirs.items()},
+        mine,
+        source,
+        [name for name in left if not (published and name.startswith("heads/"))],
+    )
     note(f"parameters come from {other}, step {found.step}")
-    if run.init_map:
+    for difference in _other_arguments(found.experiment.model, setup.experiment.model):
+        note(f"the model there computes otherwise: {difference}")
+    if run.init_map or published:
         told = {"start at random": [n for n in mine if source[n] is None], "are left there": left}
         for what, names in told.items():
             if names:
@@ -88,6 +105,31 @@ def params_of(setup: Setup, fresh: Any, note: Callable[[str], None]) -> Any:
         for n, x in mine.items()
     ]
     return jax.tree_util.tree_unflatten(structure, placed)
+
+
+def _other_heads(
+    theirs: dict[str, Any], mine: dict[str, Any], source: dict[str, str | None]
+) -> list[str]:
+    """Parameters of heads that are not there, or are there for another number of classes."""
+    return [
+        name
+        for name, there in source.items()
+        if name.startswith("heads/")
+        and there is not None
+        and (there not in theirs or theirs[there].shape != mine[name].shape)
+    ]
+
+
+def _other_arguments(theirs: str, mine: str) -> list[str]:
+    """Arguments that change what a model computes from the same parameters."""
+    there, here = registry.lookup("model", theirs), registry.lookup("model", mine)
+    if there.name != here.name:
+        return [f"it is {there.name} there, {here.name} here"]
+    told = []
+    for name in COMPUTES:
+        if name in here.entry.parameters and there.argument(name) != here.argument(name):
+            told.append(f"{name} is {there.argument(name)!r} there, {here.argument(name)!r} here")
+    return told
 
 
 def _check_fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from bert_variants.models import network
 from bert_variants.text.pipeline import Pipeline, Position
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.train import evaluate, fixed, optim, pll, sharding, step
+from bert_variants.train import checkpoint, evaluate, fixed, optim, pll, sharding, step
 from bert_variants.train.processes import all_agree
 from bert_variants.train.state import TrainState
 from bert_variants.types import Batch, Corrupted, Leaf, Mean, Vocab
@@ -39,6 +40,7 @@ class Setup:
         init_state: makes the state of step 0 on the mesh.
         train_step: jitted ``(state, device batch) -> (state, metrics)``; the state is donated.
         probes: what the run is judged by.
+        origin: reads what ``run.init_from`` names.
     """
 
     experiment: config.Experiment
@@ -54,6 +56,7 @@ class Setup:
     init_state: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]
     probes: tuple[evaluate.Probe, ...]
+    origin: Callable[[Path], checkpoint.Saved] = checkpoint.load
 
     def put_batch(self, batch: Batch) -> Batch:
         """This process's rows as a global batch on the mesh."""
@@ -69,8 +72,20 @@ class Setup:
         return results
 
 
-def make(experiment: config.Experiment, store: Store) -> Setup:
+def make(
+    experiment: config.Experiment,
+    store: Store,
+    *,
+    rows: int = 0,
+    origin: Callable[[Path], checkpoint.Saved] = checkpoint.load,
+) -> Setup:
     """Build everything that ``experiment`` names over the prepared text in ``store``.
+
+    Args:
+        experiment: of the run.
+        store: its text.
+        rows: of the model's table of words, where it has more than the tokenizer has tokens.
+        origin: reads what ``run.init_from`` names; only runs, if nothing is said.
 
     Raises:
         ConfigError: parts that do not fit each other, the mesh, or the text.
@@ -79,7 +94,7 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
     mesh = sharding.make_mesh(experiment.mesh)
     sharding.check_batch(experiment, mesh)
     vocab = store.vocab
-    net = network.build(experiment, vocab.size)
+    net = network.build(experiment, rows or vocab.size)
     _check_length(experiment)
     _check_words(experiment, store)
     objectives = step.objectives_of(experiment)
@@ -124,6 +139,7 @@ def make(experiment: config.Experiment, store: Store) -> Setup:
         init_state=on_mesh(mesh, lambda: initial(root)),
         train_step=on_mesh(mesh, lambda state, batch: jitted(state, batch, root)),
         probes=make_probes(experiment, store, net, objectives, mesh),
+        origin=origin,
     )
 
 
