@@ -1,0 +1,124 @@
+"""Texts on which tokenizers disagree, and small directories as others publish them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bert_variants import registry
+from bert_variants.text.tokenizer import Tokenizer
+
+NASTY = {
+    "plain": "The quick brown fox didn't jump over 3,456 lazy dogs; unhappily, U.S. law forbids.",
+    "capitals": "NASA's Voyager-2 left the HELIOSPHERE (2018-11-05) at 17.1km/s -- wow!?",
+    "accents": "Ça déjà vu: naïve façade, Zürich, Ålesund, straße, œuvre, Łódź.",
+    "combining": "cafe\u0301 a\u0308o\u0308u\u0308 n\u0303 e\u0323\u0302 \u0301alone",
+    "many_marks": "Z\u0337\u031b\u034da\u0338l\u0336g\u0334o\u0335",
+    "chinese": "自然语言处理是人工智能的一个重要方向。我爱北京天安门！",
+    "mixed": "我在Google的Mountain View总部学习BERT模型，共12层。",
+    "japanese": "東京タワーは日本にあります。ｶﾀｶﾅ１２３ がぎぐ か\u3099",
+    "korean": "한국어 문장을 나눕니다 \u1112\u1161\u11ab",
+    "indic": "हिन्दी भाषा தமிழ் বাংলা",
+    "thai": "ภาษาไทยไม่มีช่องว่าง",
+    "extension_b": "𠀀𠮷野家 and 𪚥 are rare",
+    "emoji": "hi 👋🏽 flag 🇩🇪 key 1\ufe0f\u20e3 ok ☺\ufe0f",
+    "zwj": "👩\u200d👩\u200d👧\u200d👦 👨🏽\u200d🚀 🏳\ufe0f\u200d🌈",
+    "controls": "".join(f"x{chr(i)}" for i in (*range(1, 32), *range(127, 160))),
+    "nul": "a\x00b \x00 c",
+    "separators": "one\u2028two\u2029three\u0085four\u00a0five\u3000six\u200bseven\u1680eight",
+    "white_space": "  two  spaces\ttab\nline\r\nreturn \n ",
+    "trailing": "trailing blanks   ",
+    "leading": "   leading blanks",
+    "blank": " \t\n",
+    "one_blank": " ",
+    "empty": "",
+    "right_to_left": "\u200fשלום עולם\u200e مرحبا بالعالم \u202eabc\u202c مُحَمَّد",
+    "replacement": "bad \ufffd byte \ufeff mark",
+    "private_use": "a\ue000b\uf8ff \U000f0000",
+    "not_characters": "a\ufffe b\uffff \U0010ffff",
+    "long_word": "supercalifragilistic" * 500 + " end",
+    "hundred": "x" * 100 + " " + "y" * 101 + " end",
+    "marks": "a…b—c–d “q” ‘s’ €5 £6 §7 ©8 ∑x≤y ~`^|<>=+$",
+    "quotes": "``quoted'' '' `` 'one' \"two\" ```three'''",
+    "numbers": "1,000, 2,010, ½ ② Ⅷ 10⁵ 3,",
+    "ligatures": "ﬁne ﬂow oﬃce ﬆ Ǆ ĳ ﷺ",
+    "sigma": "ΟΔΥΣΣΕΥΣ ΣΑΣ. Ελλάδα",
+    "turkish": "Iğdır ILIK ışık İstanbul İİ",
+    "sharps": "##ing # #tag C## a_b",
+    "full_width": "ＡＢＣ　ｄｅｆ１２３，。！",
+    "soft_hyphen": "co\u00adoperate zero\u200cwidth word\u2060joiner",
+    "mask": "a [MASK] b[MASK]c [SEP] [CLS] [PAD] [UNK]",
+    "sentence_marks": "a <mask> b<mask>c <s> </s> <pad> <unk> <cls> <sep> <eop>",
+    "blank_signs": "a▁b ▁c Ġd ▅",
+}
+
+ENGLISH = (
+    "The quick brown fox jumps over the lazy dog, in 2010, and 1,000 foxes didn't.",
+    "Unhappily the law of the United States forbids (some) foxes to jump over dogs; wow!",
+    "A naïve façade in Zürich, and a café in Łódź: the straße of an œuvre.",
+    "NASA left the heliosphere in 2018 - at 17.1 km/s - with the quoted end of a line.",
+    "Two spaces and a tab return to the word that joined zero width and leading blanks.",
+)
+CHINESE = (
+    "自然语言处理是人工智能的一个重要方向。我爱北京天安门！",
+    "我在总部学习模型，共12层。东京和日本都有野家。",
+)
+TEXTS = (*ENGLISH, *CHINESE) * 6
+
+
+def trained(call: str) -> Tokenizer:
+    """A tokenizer of the call-string, trained on ``TEXTS``."""
+    return registry.lookup("tokenizer", call)().build(TEXTS)
+
+
+def spm_model(family: str, size: int = 190, texts: tuple[str, ...] = TEXTS, **more: Any) -> bytes:
+    """A sentencepiece model with the special pieces that the family's published ones have."""
+    import sentencepiece
+
+    layouts: dict[str, dict[str, Any]] = {
+        "albert": {
+            **{"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "pad_piece": "<pad>"},
+            "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
+        },
+        "xlnet": {
+            **{"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1},
+            "control_symbols": ["<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"],
+        },
+        "deberta-v2": {
+            **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]"},
+            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
+        },
+    }
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        **{
+            **{"model_type": "unigram", "vocab_size": size, "hard_vocab_limit": False},
+            **{"character_coverage": 1.0, "num_threads": 1, "minloglevel": 2},
+            **layouts[family],
+            **more,
+        },
+    )
+    return model.getvalue()
+
+
+def folder_of(
+    path: Path, family: str, files: Mapping[str, bytes], **said: Any
+) -> Path:
+    """A directory as others publish it: config.json, vocabulary files, tokenizer_config.json."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+    (path / "config.json").write_text(json.dumps({"model_type": family}))
+    if said:
+        (path / "tokenizer_config.json").write_text(json.dumps(said))
+    return path
+
+
+def vocab_txt(tokens: list[str]) -> bytes:
+    """One token a line."""
+    return "".join(token + "\n" for token in tokens).encode()
