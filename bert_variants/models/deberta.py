@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import flax.linen as nn
 
 from bert_variants.models.bert import RESERVED
-from bert_variants.models.deberta_layers import Absolute, DebertaEmbeddings, DebertaEncoder
+from bert_variants.models.deberta_layers import (
+    Absolute,
+    DebertaEmbeddings,
+    DebertaEncoder,
+    ReplacedFromSum,
+    first_of_each,
+)
 from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Shape
 from bert_variants.ops import disentangled
 from bert_variants.registry import Call, RegistryError, register
-from bert_variants.types import Batch, Corrupted, Outputs
+from bert_variants.types import Batch, Corrupted, Leaf, Outputs
 
 
 def check(call: Call) -> None:
@@ -28,7 +35,7 @@ def check(call: Call) -> None:
 @register(
     "model",
     name="deberta",
-    outputs=("hidden_BTD", "layers", "scores", *HEADS),
+    outputs=("hidden_BTD", "layers", "scores", *HEADS, "replaced_logits_BT"),
     reserved=RESERVED,
     check=check,
     rules=RULES,
@@ -43,7 +50,8 @@ class Deberta(nn.Module):
     ``hidden_BTD`` and ``layers`` are of the plain stack, and so is what other heads read.
 
     The versions are settings of this one model. v1: ``relative='deberta_v1', key_bias=False``;
-    v2 and v3: ``relative='deberta_v2'``, and ``convolution=3`` for v2's two largest.
+    v2 and v3: ``relative='deberta_v2'``, and ``convolution=3`` for v2's two largest. A released v3
+    is the discriminator of a ``deberta_rtd`` alone: ``replaced_logits_BT`` is its own head.
 
     Attributes:
         layers, width, heads, ffn: L, D, N, F; ffn 0 is 4 * width.
@@ -114,8 +122,33 @@ class Deberta(nn.Module):
         layers = (first_BTD, *read.each_LBTD) if "layers" in wanted else None
         scores = read.scores if "scores" in wanted else None
         plain = Outputs(hidden_BTD=read.top_BTD, layers=layers, scores=scores)
-        heads = Heads(self.wanted, shape, self.embedding or self.width, "gelu_erf", name="heads")
+        width = self.embedding or self.width
+        heads = DebertaHeads(self.wanted, shape, width, "gelu_erf", name="heads")
         return heads(plain, batch, embeddings.word.weights(), decoded_BTD)
+
+
+class DebertaHeads(Heads):
+    """The heads of any encoder, and that of v3's discriminator."""
+
+    def setup(self) -> None:
+        super().setup()
+        if "replaced_logits_BT" in dict(self.wanted):
+            self.replaced = ReplacedFromSum(self.shape)
+
+    def __call__(
+        self,
+        outputs: Outputs,
+        batch: Batch | Corrupted,
+        table_VE: object,
+        decoded_BTD: Leaf | None = None,
+    ) -> Outputs:
+        """As ``Heads``; of the text that is read, which of its tokens were replaced."""
+        made = super().__call__(outputs, batch, table_VE, decoded_BTD)
+        if "replaced_logits_BT" not in dict(self.wanted):
+            return made
+        first_BTD = first_of_each(outputs.hidden_BTD, batch)
+        logits_BT = self.replaced(outputs.hidden_BTD + first_BTD)
+        return dataclasses.replace(made, replaced_logits_BT=logits_BT)
 
 
 def shape_of(model: nn.Module) -> Shape:

@@ -279,3 +279,32 @@ class DebertaEncoder(nn.Module):
         if self.remat:
             return jax.checkpoint(a_layer, prevent_cse=self.unroll >= self.layers)
         return a_layer
+
+
+class ReplacedFromSum(nn.Module):
+    """Was this token replaced? LayerNorm, dense, GELU, one logit, of a sum with the first token.
+
+    microsoft/DeBERTa:DeBERTa/apps/models/replaced_token_detection_model.py.
+    """
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, sum_BTD: Leaf) -> jax.Array:
+        """float32 logits [B, T]."""
+        shape = self.shape
+        sum_BTD = Norm(shape.eps, name="norm")(sum_BTD)
+        dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="dense")
+        x_BTD = activation(shape.activation, dense(sum_BTD))
+        output = Dense(1, "float32", initialiser=shape.initialiser, name="output")
+        return output(x_BTD.astype(jnp.float32))[..., 0]
+
+
+def first_of_each(hidden_BTD: Leaf, batch: Batch | Corrupted) -> jax.Array:
+    """The state of the first token, that of the own sequence in packed rows: broadcastable."""
+    if batch.packs_BT is None:
+        return hidden_BTD[:, :1]
+    columns_BT = jnp.broadcast_to(jnp.arange(hidden_BTD.shape[1]), batch.packs_BT.shape)
+    starts_BT = jnp.diff(batch.packs_BT, axis=1, prepend=-1) != 0
+    first_BT = jax.lax.cummax(jnp.where(starts_BT, columns_BT, 0), axis=1)
+    return jnp.take_along_axis(hidden_BTD, first_BT[:, :, None], axis=1)

@@ -7,11 +7,16 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from bert_variants.models.bert import RESERVED
 from bert_variants.models.deberta import check, shape_of
-from bert_variants.models.deberta_layers import Absolute, DebertaEmbeddings, DebertaEncoder
+from bert_variants.models.deberta_layers import (
+    Absolute,
+    DebertaEmbeddings,
+    DebertaEncoder,
+    ReplacedFromSum,
+    first_of_each,
+)
 from bert_variants.models.electra import with_a_slot
 from bert_variants.models.heads import (
     HEADS,
@@ -22,9 +27,8 @@ from bert_variants.models.heads import (
     boundaries_of,
     take_positions,
 )
-from bert_variants.models.layers import RULES, Dense, Norm, Shape
+from bert_variants.models.layers import RULES, Shape
 from bert_variants.models.replacing import replace
-from bert_variants.ops.activations import activation
 from bert_variants.registry import Call, RegistryError, register
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
 
@@ -235,32 +239,3 @@ class RtdHeads(nn.Module):
         if "pair_logits_BC" in wanted:
             found["pair_logits_BC"] = self.pair(found["pooled_BD"])
         return found
-
-
-class ReplacedFromSum(nn.Module):
-    """Was this token replaced? LayerNorm, dense, GELU, one logit, of a sum with the first token.
-
-    microsoft/DeBERTa:DeBERTa/apps/models/replaced_token_detection_model.py.
-    """
-
-    shape: Shape
-
-    @nn.compact
-    def __call__(self, sum_BTD: Leaf) -> jax.Array:
-        """float32 logits [B, T]."""
-        shape = self.shape
-        sum_BTD = Norm(shape.eps, name="norm")(sum_BTD)
-        dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="dense")
-        x_BTD = activation(shape.activation, dense(sum_BTD))
-        output = Dense(1, "float32", initialiser=shape.initialiser, name="output")
-        return output(x_BTD.astype(jnp.float32))[..., 0]
-
-
-def first_of_each(hidden_BTD: Leaf, batch: Batch | Corrupted) -> jax.Array:
-    """The state of the first token, that of the own sequence in packed rows: broadcastable."""
-    if batch.packs_BT is None:
-        return hidden_BTD[:, :1]
-    columns_BT = jnp.broadcast_to(jnp.arange(hidden_BTD.shape[1]), batch.packs_BT.shape)
-    starts_BT = jnp.diff(batch.packs_BT, axis=1, prepend=-1) != 0
-    first_BT = jax.lax.cummax(jnp.where(starts_BT, columns_BT, 0), axis=1)
-    return jnp.take_along_axis(hidden_BTD, first_BT[:, :, None], axis=1)
