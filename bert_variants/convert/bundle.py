@@ -145,16 +145,16 @@ def _entries(table: dict[bytes, bytes]) -> tuple[dict[str, messages.Entry], list
     """name -> entry, without what is no weight; and what is wrong with the others."""
     entries, parts, problems = {}, 0, []
     for key, data in table.items():
-        try:
-            name = key.decode()
-            entry = messages.read_entry(data) if key else None
-        except (UnicodeDecodeError, ConvertError) as error:
-            problems.append(f"{key[:100]!r} cannot be read: {error}.")
-            continue
         if key.startswith(b"\0"):  # part of a tensor, whose own entry tells of it
             parts += 1
-        elif entry is not None and name not in NO_WEIGHTS:
-            entries[name] = entry
+        elif key:
+            try:
+                name, entry = key.decode(), messages.read_entry(data)
+            except (UnicodeDecodeError, ConvertError) as error:
+                problems.append(f"{key[:100]!r} cannot be read: {error}.")
+                continue
+            if name not in NO_WEIGHTS:
+                entries[name] = entry
     if parts and not any(entry.sliced for entry in entries.values()):
         problems.append(f"{parts} parts belong to no tensor.")
     return entries, problems
@@ -195,9 +195,7 @@ def _overlaps(entries: dict[str, messages.Entry]) -> list[str]:
     return problems
 
 
-def _same_checksum(
-    name: str, entry: messages.Entry, index: Path
-) -> Callable[[np.ndarray], None]:
+def _same_checksum(name: str, entry: messages.Entry, index: Path) -> Callable[[np.ndarray], None]:
     def compare(data: np.ndarray) -> None:
         found = masked(crc32c(data))
         if found != entry.crc:

@@ -60,7 +60,9 @@ def parse(data: bytes, where: str, *, most_values: int = MOST_VALUES) -> dict[st
         raise ConvertError(f"{where}: byte {error.start} is not UTF-8 text.") from None
     values = sum(text.count(before) for before in "[{,")  # and those inside strings: a bound
     if values > most_values:
-        raise ConvertError(f"{where} holds about {values:,} values, expected at most {most_values:,}.")
+        raise ConvertError(
+            f"{where} holds about {values:,} values, expected at most {most_values:,}."
+        )
     try:
         value = json.loads(
             text,

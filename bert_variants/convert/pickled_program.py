@@ -1,9 +1,9 @@
 """What a pickle of tensors says, without running it.
 
 A pickle is a program for a machine with a stack. This machine knows the instructions that
-``torch.save`` writes for a dictionary of tensors (protocols 2 to 4), and seven kinds of value: text,
-whole numbers, truth values, nothing, tuples, dictionaries and names. A name is looked up in the
-table ``KNOWN`` and never imported; the two functions in it are not called but understood. Anything
+``torch.save`` writes for a dictionary of tensors (protocols 2 to 4), and a few kinds of value: text,
+whole numbers, truth values, nothing, tuples, lists, dictionaries and names. A name is looked up in
+the table ``KNOWN`` and never imported; the functions in it are not called but understood. Anything
 else ends the reading with an error that names it.
 
 The machine is bounded: it takes one step an instruction, keeps at most ``MOST_VALUES`` values, and

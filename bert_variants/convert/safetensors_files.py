@@ -31,7 +31,6 @@ from bert_variants.convert.files import (
 )
 from bert_variants.convert.paths import inside, plain
 from bert_variants.convert.tensors import (
-    DTYPES,
     Stored,
     Tensors,
     as_bytes,
@@ -257,7 +256,9 @@ def write_safetensors(
     check_absent([folder / FILE, folder / INDEX, *paths])
     headers = [_header_bytes(shard, metadata) for shard in shards]
     if max(map(len, headers)) > MOST_HEADER:
-        raise ConvertError(f"{len(tensors):,} tensors need a header of more than {MOST_HEADER:,} bytes.")
+        raise ConvertError(
+            f"{len(tensors):,} tensors need a header of more than {MOST_HEADER:,} bytes."
+        )
     total = sum(tensor.nbytes for tensor in tensors.values())
     check_room(folder, total + sum(map(len, headers)))
     with staged() as stage:
