@@ -38,7 +38,9 @@ def look(folder: Path) -> Model:
         )
     rows = {model.vocab_size for model in models.values()}
     if len(rows) > 1:
-        raise ConvertError(f"{folder}: the two have tables of {sorted(rows)} rows, expected one size.")
+        raise ConvertError(
+            f"{folder}: the two have tables of {sorted(rows)} rows, expected one size."
+        )
     step = max(model.step for model in models.values())
     if (folder / directory.OURS).is_file():
         experiment, step = directory.ours(folder)
@@ -62,7 +64,9 @@ def look(folder: Path) -> Model:
 def _same_tables(models: Mapping[str, Model]) -> bool:
     """Whether both have the same embeddings, number for number."""
     first, second = (_tables(models[name]) for name in (FIRST, SECOND))
-    return all(x.shape == y.shape and np.array_equal(x, y) for x, y in zip(first, second, strict=True))
+    return all(
+        x.shape == y.shape and np.array_equal(x, y) for x, y in zip(first, second, strict=True)
+    )
 
 
 def _tables(model: Model) -> Arrays:

@@ -100,7 +100,9 @@ class Rule:
 
     def their_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """The shape of each tensor of theirs."""
-        return self.change.shape(*(shapes[p][1:] if self.stacked else shapes[p] for p in self.paths))
+        return self.change.shape(
+            *(shapes[p][1:] if self.stacked else shapes[p] for p in self.paths)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +158,7 @@ class Table:
             dataclasses.replace(r, theirs=short(r.theirs), also=tuple(short(a) for a in r.also))
             for r in self.rules
         )
-        constants = tuple(
-            dataclasses.replace(c, theirs=short(c.theirs)) for c in self.constants
-        )
+        constants = tuple(dataclasses.replace(c, theirs=short(c.theirs)) for c in self.constants)
         return dataclasses.replace(self, rules=rules, constants=constants, prefix="")
 
     def fitting(self, found: Tensors) -> Table:

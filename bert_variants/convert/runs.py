@@ -14,7 +14,6 @@ from bert_variants.train import checkpoint, record, resume
 from bert_variants.train.meta import Meta, tokenizer_entry
 
 
-
 def is_one(folder: Path) -> bool:
     """Whether a folder is a run's directory."""
     return (folder / checkpoint.FOLDER).is_dir()

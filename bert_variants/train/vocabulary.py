@@ -76,6 +76,10 @@ def moved(
     note(
         f"the vocabulary: {len(here):,} tokens keep their rows, {new:,} are new and start as in a "
         f"run from nothing"
-        + (f"; {rows - len(here):,} rows there are no token's and are left" if rows > len(here) else "")
+        + (
+            f"; {rows - len(here):,} rows there are no token's and are left"
+            if rows > len(here)
+            else ""
+        )
     )
     return made

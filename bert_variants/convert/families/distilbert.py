@@ -18,7 +18,9 @@ def _table(call: registry.Call) -> Table:
     at = "encoder/layers"
     return Table(
         rules=(
-            Rule("embeddings/word/embedding", f"{TRUNK}.embeddings.word_embeddings.weight", also=TIED),
+            Rule(
+                "embeddings/word/embedding", f"{TRUNK}.embeddings.word_embeddings.weight", also=TIED
+            ),
             Rule("embeddings/position/embedding", f"{TRUNK}.embeddings.position_embeddings.weight"),
             *norm("embeddings/norm", f"{TRUNK}.embeddings.LayerNorm"),
             *dense(f"{at}/attention/query", f"{LAYER}.attention.q_lin"),
