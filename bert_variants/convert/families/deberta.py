@@ -3,8 +3,8 @@
 Released files hold the head for masked tokens as ``lm_predictions.lm_head``, which transformers
 reads where config.json says ``"legacy": false``; ``cls.predictions`` is its older spelling. Neither
 class of transformers has the Enhanced Mask Decoder: hidden states, attention and other heads are
-equal on both sides, token logits where ``absolute`` is not ``decoder``. The table of positions, which
-only the decoder reads, stands in the file all the same; transformers passes it over.
+equal on both sides, token logits where ``absolute`` is not ``decoder``. The table of positions that
+only the decoder reads stands in the file all the same; transformers passes it over.
 
 A released v3 is a discriminator, with its head for replaced tokens as ``mask_predictions``. Our
 ``deberta_rtd`` holds a generator too, and is written as two directories of ``deberta`` (see
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -174,7 +175,7 @@ def table(version: str, call: registry.Call) -> Table:
     )
 
 
-def _fields(**defaults: float) -> tuple[Field, ...]:
+def _fields(**defaults: Any) -> tuple[Field, ...]:
     usual = {"layer_norm_eps": 1e-7} | defaults
     return (
         *(dataclasses.replace(f, default=usual.get(f.theirs, f.default)) for f in FIELDS),
