@@ -1,12 +1,12 @@
 """Names and layouts of two sides as one table, read in both directions.
 
-A table says for every parameter of ours where it stands on the other side, and what is done to it on
-the way. Names of ours are paths such as ``encoder/layers/attention/query/kernel``; theirs are names
+A table says for every parameter of ours where it stands on the other side, and what is done to it
+on the way. Names of ours are paths such as ``encoder/layers/attention/query/kernel``; theirs are names
 of tensors in a file. Parameters of ours whose rule has ``{layer}`` in their name are stacks: axis 0
 counts the layers, and layer i stands under the name with i in it::
 
-    Rule("encoder/layers/ffn/wide/kernel",                       ours     [L, D, F]
-         "encoder.layer.{layer}.intermediate.dense.weight",      theirs   L times [F, D]
+    Rule("encoder/layers/ffn/wide/kernel",                      ours     [L, D, F]
+         "encoder.layer.{layer}.intermediate.dense.weight",     theirs   L times [F, D]
          TRANSPOSED)
 
 ``match`` compares a table with what is there and lists everything that does not fit; ``Plan.arrays``
@@ -74,6 +74,9 @@ class Rule:
             never written.
         spare: why their tensor may be left where our model has no such parameter ("nothing reads
             the pooled vector"). Empty: then it is an error.
+        copies: further names under which theirs keeps the same numbers: a parameter that all layers
+            of ours share, of which each of theirs has one. Read and compared as ``also``, and
+            written.
     """
 
     ours: str | tuple[str, ...]
@@ -81,6 +84,7 @@ class Rule:
     change: Change = SAME
     also: tuple[str, ...] = ()
     spare: str = ""
+    copies: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -92,7 +96,7 @@ class Rule:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.theirs, *self.also)
+        return (self.theirs, *self.also, *self.copies)
 
     def numbers(self, shapes: Mapping[str, Shape]) -> tuple[int | None, ...]:
         """The layers of the stack; (None,) where it is none."""
@@ -117,12 +121,14 @@ class Constant:
         shape: its shape.
         otherwise: what to do where it is something else.
         identity: whether it is the identity matrix; else it is zero.
+        harmless: why it may be something else all the same: then it is left. Empty: it may not.
     """
 
     theirs: str
     shape: Shape
     otherwise: str
     identity: bool = False
+    harmless: str = ""
 
     def value(self) -> np.ndarray:
         """float32."""
@@ -155,7 +161,12 @@ class Table:
             return name.removeprefix(self.prefix)
 
         rules = tuple(
-            dataclasses.replace(r, theirs=short(r.theirs), also=tuple(short(a) for a in r.also))
+            dataclasses.replace(
+                r,
+                theirs=short(r.theirs),
+                also=tuple(short(a) for a in r.also),
+                copies=tuple(short(c) for c in r.copies),
+            )
             for r in self.rules
         )
         constants = tuple(dataclasses.replace(c, theirs=short(c.theirs)) for c in self.constants)
@@ -257,7 +268,11 @@ def match(table: Table, shapes: Mapping[str, Shape], found: Tensors, where: str)
         elif len(inside) == len(rule.paths):
             takes.append(_take(rule, shapes, found, used, problems))
     for constant in table.constants:
-        if constant.theirs in found:
+        if constant.theirs not in found or constant.theirs in used:
+            continue
+        if constant.harmless:
+            left[constant.theirs] = constant.harmless
+        else:
             used.add(constant.theirs)
             problems += _another(constant, found[constant.theirs])
     for name in sorted(set(found) - used - set(left)):
@@ -355,10 +370,12 @@ def export(table: Table, params: Mapping[str, Any], dtype: str = "float32") -> d
         if rule.paths[0] not in params:
             continue
         for number in rule.numbers(shapes):
-            name = rule.theirs.replace(LAYER, str(number))
-            made[name] = _outgoing(rule, params, shapes, number, name, dtype)
+            for theirs in (rule.theirs, *rule.copies):
+                name = theirs.replace(LAYER, str(number))
+                made[name] = _outgoing(rule, params, shapes, number, name, dtype)
     for constant in table.constants:
-        made[constant.theirs] = in_memory(constant.theirs, constant.value()).cast(dtype)
+        if constant.theirs not in made:  # a rule of a part that this model has
+            made[constant.theirs] = in_memory(constant.theirs, constant.value()).cast(dtype)
     return made
 
 

@@ -158,7 +158,7 @@ def test_into_ours_and_back(name, tmp_path):
 def _key_of_distance() -> str:
     from bert_variants.convert.families import deberta
 
-    return deberta.KEY_OF_DISTANCE[1]
+    return deberta.KEY_OF_DISTANCE
 
 
 OURS = {

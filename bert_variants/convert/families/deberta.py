@@ -35,17 +35,15 @@ from bert_variants.convert.deberta_fields import (
 from bert_variants.convert.families.bert import BUFFERS, FIELDS, TASKS, dense, norm
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import Field
-from bert_variants.convert.rules import TRANSPOSED, Change, Rule, Shape, Table
+from bert_variants.convert.rules import TRANSPOSED, Change, Constant, Rule, Shape, Table
+from bert_variants.ops import disentangled
 
 TRUNK = "deberta."
 LAYER = f"{TRUNK}encoder.layer.{{layer}}"
 HEAD, OLD_HEAD, JUDGE = "lm_predictions.lm_head", "cls.predictions", "mask_predictions"
 NOT_REPLACED = "nothing of this model tells which tokens were replaced"
 POOLER = (r"^pooler\.", "the pooler of a task, which this project has no head for")
-KEY_OF_DISTANCE = (
-    r"\.attention\.self\.pos_key_proj\.bias$",
-    "it adds one number to all scores of a query, which changes no attention; ours has none",
-)
+KEY_OF_DISTANCE = "it adds one number to all scores of a query, which changes no attention"
 
 
 def fused(heads: int) -> Change:
@@ -87,6 +85,18 @@ def _attention_v2(ours: str, theirs: str) -> tuple[Rule, ...]:
         *(rule for part in parts for rule in dense(f"{ours}/{part}", f"{theirs}.{part}_proj")),
         Rule(f"{ours}/relative_key/kernel", f"{theirs}.pos_key_proj.weight", TRANSPOSED),
         *dense(f"{ours}/relative_query", f"{theirs}.pos_query_proj"),
+    )
+
+
+def _keys_of_distances(call: registry.Call) -> tuple[Constant, ...]:
+    """The biases of v2's layer for keys of distances, which ours has without one, as v1 has."""
+    relative = disentangled.read(call.argument("relative"))
+    if relative is None or relative.projections == "shared" or "c2p" not in relative.terms:
+        return ()
+    name, width = f"{LAYER}.attention.self.pos_key_proj.bias", call.argument("width")
+    return tuple(
+        Constant(name.replace("{layer}", str(layer)), (width,), "", harmless=KEY_OF_DISTANCE)
+        for layer in range(call.argument("layers"))
     )
 
 
@@ -170,7 +180,8 @@ def table(version: str, call: registry.Call) -> Table:
             *_token_head(widens(call)),
             *_judge(),
         ),
-        ignored=(BUFFERS, TASKS, POOLER, KEY_OF_DISTANCE),
+        ignored=(BUFFERS, TASKS, POOLER),
+        constants=_keys_of_distances(call) if version == V2 else (),
         prefix=TRUNK,
     )
 

@@ -17,11 +17,11 @@ from bert_variants.convert.errors import check
 from bert_variants.convert.families.bert import TASKS, dense, norm
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import ACTIVATIONS, Field, Settings
-from bert_variants.convert.rules import Change, Rule, Shape, Table, reshaped
+from bert_variants.convert.rules import Change, Constant, Rule, Shape, Table, reshaped
 from bert_variants.convert.tensors import Tensors
 from bert_variants.types import Vocab
 
-LAYER = "transformer.layer.{layer}"
+LAYER, START = "transformer.layer.{layer}", "transformer.mask_emb"
 # what is added to the queries: ours -> theirs
 OFFSETS = {
     "query_content": "r_w_bias",
@@ -78,7 +78,7 @@ def table(call: registry.Call) -> Table:
                 "transformer.word_embedding.weight",
                 also=("lm_loss.weight",),
             ),
-            Rule("start", "transformer.mask_emb", spare=NO_PREDICTIONS),
+            Rule("start", START),
             *(
                 Rule(f"{ours}/attention/{o}/kernel", f"{theirs}.rel_attn.{t}", split)
                 for o, t in PROJECTIONS.items()
@@ -101,6 +101,7 @@ def table(call: registry.Call) -> Table:
             (r"^logits_proj\.", "the head of a task that this project has no head for"),
             (r"^(start_logits|end_logits|answer_class)\.", "SQuAD's head, a task's"),
         ),
+        constants=(Constant(START, (1, 1, call.argument("width")), "", harmless=NO_PREDICTIONS),),
         prefix="transformer.",
     )
 
