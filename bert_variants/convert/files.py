@@ -213,7 +213,7 @@ def check_absent(paths: list[Path]) -> None:
     Raises:
         ConvertError: names every one of ``paths`` that exists.
     """
-    there = [path.name for path in paths if path.exists() or path.is_symlink()]
+    there = {path.name for path in paths if path.exists() or path.is_symlink()}
     if there:
         raise ConvertError(
             f"{paths[0].parent} holds {', '.join(sorted(there))} already. Nothing is overwritten: "

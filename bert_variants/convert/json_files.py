@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ MOST_BYTES = 4 << 20  # a config has 2 kB, the header of a model of 400 tensors 
 MOST_BYTES_OF_A_TOKENIZER, MOST_VALUES_OF_A_TOKENIZER = 64 << 20, 4_000_000
 MOST_VALUES = 400_000  # of any kind; each takes memory, however few bytes it has in the file
 DEEPEST = 32
-DIGITS = 40  # "no limit" is written as 10^30 by some
+LARGEST = 1e40  # "no limit" is written as 10^30 by some
 
 
 class _Refused(ValueError):
@@ -51,8 +50,8 @@ def parse(data: bytes, where: str, *, most_values: int = MOST_VALUES) -> dict[st
         most_values: numbers, strings, lists and objects in it.
 
     Raises:
-        ConvertError: it is not UTF-8 or not JSON, no object, holds a key twice, a number that is
-            not finite, text that cannot be encoded, or is too deep or too much.
+        ConvertError: it is not UTF-8, not JSON, no object, holds a key twice, a number beyond
+            ``LARGEST`` or text that cannot be encoded, or is too deep or too much.
     """
     try:
         text = data.decode("utf-8")
@@ -64,13 +63,7 @@ def parse(data: bytes, where: str, *, most_values: int = MOST_VALUES) -> dict[st
             f"{where} holds about {values:,} values, expected at most {most_values:,}."
         )
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:
         raise ConvertError(f"{where} is nested deeper than {DEEPEST} levels.") from None
     except ValueError as error:
@@ -94,35 +87,25 @@ def _constant(name: str) -> Any:
     raise _Refused(f"{name} is no number of JSON")
 
 
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Refused(f"the number {text[:40]} is too large")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > DIGITS:
-        raise _Refused(f"the number {text[:40]}... has {len(text)} digits")
-    return int(text)
-
-
 def _check(value: Any, where: str) -> None:
-    """Depth and text, without recursion."""
+    """Depth, text and numbers, level by level: without recursion, and without a call a value."""
     level, depth = [value], 0
     while level:
         depth += 1
         if depth > DEEPEST:
             raise ConvertError(f"{where} is nested deeper than {DEEPEST} levels.")
-        texts = [key for one in level if isinstance(one, dict) for key in one]
-        level = [x for one in level for x in (one.values() if isinstance(one, dict) else one)]
-        texts += [x for x in level if isinstance(x, str)]
-        for text in texts:
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise ConvertError(f"{where}: {text[:100]!r} is half a character.") from None
-        level = [x for x in level if isinstance(x, (dict, list))]
+        found = [key for one in level if isinstance(one, dict) for key in one]
+        inner = [x for one in level for x in (one.values() if isinstance(one, dict) else one)]
+        found += [x for x in inner if not isinstance(x, (dict, list))]
+        for one in found:
+            if isinstance(one, str) and not one.isascii():
+                try:
+                    one.encode()
+                except UnicodeEncodeError:
+                    raise ConvertError(f"{where}: {one[:100]!r} is half a character.") from None
+            elif isinstance(one, (int, float)) and not -LARGEST < one < LARGEST:
+                raise ConvertError(f"{where} holds a number beyond {LARGEST:.0e}.")
+        level = [x for x in inner if isinstance(x, (dict, list))]
 
 
 def _kind(value: Any) -> str:
@@ -185,7 +168,9 @@ class Fields:
         self._within(key, value, least, most)
         return value
 
-    def number(self, key: str, *, least: float | None = None, most: float | None = None) -> float:
+    def number(
+        self, key: str, *, least: int | float | None = None, most: int | float | None = None
+    ) -> float:
         """A number from ``least`` to ``most``, both included."""
         value = float(self._of(key, (int, float), "a number"))
         self._within(key, value, least, most)
@@ -212,7 +197,9 @@ class Fields:
             raise self._wrong(key, value, expected)
         return value
 
-    def _within(self, key: str, value: float, least: float | None, most: float | None) -> None:
+    def _within(
+        self, key: str, value: int | float, least: int | float | None, most: int | float | None
+    ) -> None:
         if (least is not None and value < least) or (most is not None and value > most):
             low = f"at least {least}" if least is not None else ""
             high = f"at most {most}" if most is not None else ""

@@ -1,10 +1,10 @@
 """What a pickle of tensors says, without running it.
 
 A pickle is a program for a machine with a stack. This machine knows the instructions that
-``torch.save`` writes for a dictionary of tensors (protocols 2 to 4), and a few kinds of value: text,
-whole numbers, truth values, nothing, tuples, lists, dictionaries and names. A name is looked up in
-the table ``KNOWN`` and never imported; the functions in it are not called but understood. Anything
-else ends the reading with an error that names it.
+``torch.save`` writes for a dictionary of tensors (protocols 2 to 4), and a few kinds of value:
+text, whole numbers, truth values, nothing, tuples, lists, dictionaries and names. A name is looked
+up in the table ``KNOWN`` and never imported; the functions in it are not called but understood.
+Anything else ends the reading with an error that names it.
 
 The machine is bounded: it takes one step an instruction, keeps at most ``MOST_VALUES`` values, and
 looks into a value only where a tensor needs it, so values that hold one another many times over

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
+import subprocess
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -91,3 +95,54 @@ def archive(
 def six(dtype: str = "float32") -> np.ndarray:
     """The numbers of the storage ``0``."""
     return np.arange(6).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a piece of code took, and the ConvertError that ended it ("" if none did)."""
+
+    seconds: float
+    bytes: int
+    error: str
+
+
+def measured(cases: Sequence[tuple[str, str]]) -> list[Measured]:
+    """Seconds and peak memory of each case, in a process of its own.
+
+    The test process checks every call's types, which takes far longer than the call.
+
+    Args:
+        cases: Python that prepares, and Python that is measured (twice: allocations are traced in
+            the first run only, time is taken in the second).
+    """
+    lines = [
+        "import json, time, tracemalloc",
+        "from bert_variants.convert.errors import ConvertError",
+    ]
+    for prepare, run in cases:
+        body = "\n".join(f"    {line}" for line in run.split("\n"))
+        lines += [
+            prepare,
+            "def case():",
+            body,
+            "error = ''",
+            "tracemalloc.start()",
+            "try: case()",
+            "except ConvertError as caught: error = str(caught)",
+            "peak = tracemalloc.get_traced_memory()[1]",
+            "tracemalloc.stop()",
+            "begun = time.process_time()",
+            "try: case()",
+            "except ConvertError: pass",
+            "print(json.dumps([time.process_time() - begun, peak, error]))",
+        ]
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [Measured(*json.loads(line)) for line in done.stdout.strip().split("\n")]
