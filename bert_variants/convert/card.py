@@ -164,7 +164,12 @@ def _model(loaded: Loaded) -> list[Row]:
 def _training(loaded: Loaded, found: Recorded | None) -> str:
     if found is None:
         return f"Data, steps, objectives and optimizer: {UNKNOWN}."
-    made, data, optim, run = loaded.config, loaded.config.data, loaded.config.optim, loaded.config.run
+    made, data, optim, run = (
+        loaded.config,
+        loaded.config.data,
+        loaded.config.optim,
+        loaded.config.run,
+    )
     terms = config.objective_terms(made.objectives)
     tokens = UNKNOWN if found.tokens is None else f"{found.tokens:,} (padding included)"
     return _table(

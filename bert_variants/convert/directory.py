@@ -170,8 +170,8 @@ def _agree(
     model = registry.parse(experiment.model)[0]
     if model != family.model:
         raise ConvertError(
-            f"{settings.where} is of type {family.model_type}, our {family.model}, and {OURS} beside "
-            f"it says {model}. Delete {OURS} to read the directory as it is."
+            f"{settings.where} is of type {family.model_type}, our {family.model}, and {OURS} "
+            f"beside it says {model}. Delete {OURS} to read the directory as it is."
         )
     pad = settings.get("pad_token_id", 0)
     vocab = Vocab(size=rows, pad=pad if isinstance(pad, int) else 0, unk=0, cls=0, sep=0, mask=0)

@@ -47,8 +47,8 @@ class Part:
 
     Attributes:
         experiment: of this part alone.
-        whole: the path of one of its parameters -> that in the whole model; of several paths the sum
-            (a table that is stored as a difference from another one).
+        whole: the path of one of its parameters -> that in the whole model; of several paths the
+            sum (a table that is stored as a difference from another one).
     """
 
     experiment: config.Experiment
@@ -123,7 +123,7 @@ class Family:
             found: its tensors: heads that are there become objectives.
 
         Raises:
-            ConvertError: lists every field with a value that ours cannot do, or of no known meaning.
+            ConvertError: lists every field with a value that ours cannot do, or that is not known.
         """
         arguments, problems = {}, []
         for field in self.fields:

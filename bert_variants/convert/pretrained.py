@@ -3,7 +3,7 @@
 ::
 
     m = bv.from_pretrained("bert-base-uncased/")     # what bv.load gives for a run
-    bv.save_pretrained(m, "export/")                 # or of a run: bv.save_pretrained("runs/x", ...)
+    bv.save_pretrained(m, "export/")                 # or bv.save_pretrained("runs/x", "export/")
     convert("bert-base-uncased/", "runs/published")  # a run to begin from
     convert("runs/x", "export/")                     # a Hugging Face directory
 """
@@ -72,8 +72,8 @@ def kind_of(path: Path) -> Kind:
     if directory.is_one(folder) and (path.is_dir() or path.name.endswith(SUFFIXES)):
         return "transformers"
     raise ConvertError(
-        f"{path} is no model that can be read: a run has a folder {checkpoint.FOLDER}, a directory of "
-        f"transformers a {directory.CONFIG} with a model_type and model.safetensors, one of "
+        f"{path} is no model that can be read: a run has a folder {checkpoint.FOLDER}, a directory "
+        f"of transformers a {directory.CONFIG} with a model_type and model.safetensors, one of "
         f"Sentence-BERT a {sentences.MODULES}, and a pair has {pairs.FIRST}/ and {pairs.SECOND}/."
     )
 

@@ -2,10 +2,10 @@
 
 ::
 
-    modules.json              [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
-                               {"idx": 1, "path": "1_Pooling", "type": "...models.Pooling"}]
-    1_Pooling/config.json     {"word_embedding_dimension": 768, "pooling_mode_mean_tokens": true, ...}
-    config.json, ...          the encoder, or in the folder that modules.json names
+    modules.json           [{"idx": 0, "path": "", "type": "...models.Transformer"},
+                            {"idx": 1, "path": "1_Pooling", "type": "...models.Pooling"}]
+    1_Pooling/config.json  {"word_embedding_dimension": 768, "pooling_mode_mean_tokens": true}
+    config.json, ...       the encoder, or in the folder that modules.json names
 
 UKPLab/sentence-transformers:sentence_transformers/models/Pooling.py.
 """

@@ -59,9 +59,7 @@ _WORDPIECE = Kind(
     BERT_SPECIALS,
     {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True},
 )
-_BYTE_BPE = Kind(
-    "byte_bpe", ("vocab.json", "merges.txt"), _ROBERTA, {"add_prefix_space": False}
-)
+_BYTE_BPE = Kind("byte_bpe", ("vocab.json", "merges.txt"), _ROBERTA, {"add_prefix_space": False})
 _PIECES = {"keep_accents": False, "do_lower_case": True}
 KINDS = {
     "BertTokenizer": _WORDPIECE,

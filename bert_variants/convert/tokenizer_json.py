@@ -39,7 +39,15 @@ CLEAN = {"type": "Replace", "pattern": {"Regex": CONTROLS}, "content": ""}
 QUOTES = [{"type": "Replace", "pattern": {"String": s}, "content": '"'} for s in ("``", "''")]
 BLANK_SIGN = {"type": "Replace", "pattern": {"String": BLANK}, "content": "_"}
 ONE_BLANK = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
-STRIP = {"type": "Strip", "strip_left": True, "strip_right": True}
+ENDS = {"type": "Replace", "pattern": {"Regex": r"\A +| +\z"}, "content": ""}
+# Blanks before a mark are no token.
+MARKS_APART = {"type": "Punctuation", "behavior": "Isolated"}
+NO_BLANKS = {
+    "type": "Split",
+    "pattern": {"Regex": r" +\z"},
+    "behavior": "Removed",
+    "invert": False,
+}
 NFKD, LOWER = {"type": "NFKD"}, {"type": "Lowercase"}
 BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 LONGEST_WORD = 100  # characters of a word, WordPiece
@@ -188,12 +196,10 @@ def _pieces(tokenizer: Tokenizer, options: Mapping[str, Any], files: Mapping[str
         before = normalizers(change)
         cuts = [{"type": "WhitespaceSplit"}, metaspace(parts)]
     if split_marks:
-        cuts.insert(0, {"type": "Punctuation", "behavior": "Isolated"})
+        cuts = [MARKS_APART, NO_BLANKS, *cuts]
     return {
         "normalizer": {"type": "Sequence", "normalizers": before},
-        "pre_tokenizer": cuts[0]
-        if len(cuts) == 1
-        else {"type": "Sequence", "pretokenizers": cuts},
+        "pre_tokenizer": cuts[0] if len(cuts) == 1 else {"type": "Sequence", "pretokenizers": cuts},
         "decoder": metaspace(parts),
         "model": {
             "type": "Unigram",
@@ -229,7 +235,7 @@ def normalizers(change: Change) -> list[Json]:
 def _own_normalizers(parts: Parts) -> list[Json]:
     compiled = base64.b64encode(parts.charsmap).decode()
     own = [{"type": "Precompiled", "precompiled_charsmap": compiled}] if parts.charsmap else []
-    return [*own, STRIP, ONE_BLANK]
+    return [*own, ENDS, ONE_BLANK]
 
 
 def metaspace(parts: Parts) -> Json:

@@ -68,8 +68,8 @@ def as_recorded(found: Folder) -> Tokenizer | None:
     record = found.config[OURS]
     if not isinstance(record, Mapping) or "kind" not in record or record["kind"] not in _USUAL:
         raise ConvertError(f"{found.path / CONFIG}: {OURS} is {record!r}, expected our settings.")
-    there = {ours: found.file(name) for name, ours in _FILES[record["kind"]].items()}
-    files = {name: data for name, data in there.items() if data is not None}
+    there = {name: found.file(name) for name in _FILES[record["kind"]]}
+    files = {_FILES[record["kind"]][n]: data for n, data in there.items() if data is not None}
     if not files:
         return None
     plain = {name: value for name, value in record.items() if name not in ("kind", "files")}

@@ -29,10 +29,10 @@ from bert_variants.text.tokenizers.sentencepiece_parts import (
 
 Json = Mapping[str, Any]
 KINDS = {"WordPiece": "wordpiece", "BPE": "byte_bpe", "Unigram": "sentencepiece"}
-_SPLIT_MARKS = {"type": "Punctuation", "behavior": "Isolated"}
 _SPACES = (
     {"type": "Strip", "strip_left": False, "strip_right": True},
-    theirs.STRIP,
+    {"type": "Strip", "strip_left": True, "strip_right": True},
+    theirs.ENDS,
     theirs.ONE_BLANK,
     {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": theirs.BLANK},
 )
@@ -47,9 +47,7 @@ def kind_of(fast: Json, where: str) -> str:
     model = _object(fast, "model")
     said = model["type"] if "type" in model else _type_by_fields(model)
     if said not in KINDS:
-        raise ConvertError(
-            f"{where}: model.type is {said!r}, expected one of {', '.join(KINDS)}."
-        )
+        raise ConvertError(f"{where}: model.type is {said!r}, expected one of {', '.join(KINDS)}.")
     return KINDS[said]
 
 
@@ -173,7 +171,7 @@ def sentencepiece(
         problems.append(f"model.unk_id is {unk!r}, expected the id of a piece.")
     if not all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in scores):
         problems.append("model.vocab holds a score that is no number.")
-    if "byte_fallback" in model and model["byte_fallback"]:
+    if "byte_fallback" in model and model["byte_fallback"] is not False:
         problems.append("model.byte_fallback is true, ours has none.")
     normalization, charsmap, wrong = _normalization(fast)
     prefix, split_marks, more = _cuts(fast)
@@ -227,9 +225,9 @@ def _charsmap(step: Json) -> tuple[bytes, list[str]]:
 def _cuts(fast: Json) -> tuple[bool, bool, list[str]]:
     """Whether a blank is put first, whether marks are cut off, and what is unlike ours."""
     steps = _flat(fast["pre_tokenizer"] if "pre_tokenizer" in fast else None, "pretokenizers")
-    split_marks = bool(steps) and steps[0] == _SPLIT_MARKS
+    split_marks = bool(steps) and steps[0] == theirs.MARKS_APART
     steps = steps[1:] if split_marks else steps
-    steps = [step for step in steps if step != {"type": "WhitespaceSplit"}]
+    steps = [s for s in steps if s not in (theirs.NO_BLANKS, {"type": "WhitespaceSplit"})]
     if len(steps) != 1 or steps[0]["type"] != "Metaspace":
         return True, split_marks, [f"pre_tokenizer is {_short(steps)}, ours is Metaspace."]
     last = steps[0]

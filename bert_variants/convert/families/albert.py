@@ -1,14 +1,14 @@
 """ALBERT: narrow tables, and groups of layers that share their parameters.
 
-transformers widens the tables' rows by a dense layer even where they are as wide as the layers; ours
-has none there, as in google-research/albert: it is written as the identity, and read only if it is.
+transformers has a dense layer behind the tables even where they are as wide as the layers. Ours has
+none there, as in google-research/albert: it is written as the identity, and read only if it is.
 """
 
 from __future__ import annotations
 
 from bert_variants import registry
-from bert_variants.convert.family import Family
 from bert_variants.convert.families import bert
+from bert_variants.convert.family import Family
 from bert_variants.convert.fields import ACTIVATIONS, Field
 from bert_variants.convert.rules import Constant, Rule, Table
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bert_variants import registry
-from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.families.bert import BUFFERS, FIXED, TASKS, dense, norm, plain
+from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import ACTIVATIONS, Field
 from bert_variants.convert.rules import Rule, Table
 

@@ -5,8 +5,8 @@ A model of ours is written as BERT, which computes the same; ``form="ernie"`` as
 
 from __future__ import annotations
 
-from bert_variants.convert.family import Family
 from bert_variants.convert.families import bert
+from bert_variants.convert.family import Family
 
 FAMILIES = (
     Family(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from bert_variants import registry
 from bert_variants.convert.errors import ConvertError
-from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.families import bert
+from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import Field, Settings
 from bert_variants.convert.rules import Rule, Table
 from bert_variants.convert.tensors import Tensors

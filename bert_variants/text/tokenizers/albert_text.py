@@ -63,8 +63,9 @@ def albert_text(text: str, change: Change = CHANGES["albert"]) -> tuple[str, np.
     """The text as ``change`` says; and where each character came from.
 
     Returns:
-        The text and int32 [len + 1], for each character the place of its source in ``text``; None
-        if nothing moved. "Ça ½" gives "ca 1⁄2" and [0, 1, 2, 3, 3, 3, 4].
+        The text and int32 [len + 1], for each character the place of its source in ``text`` (of
+        two quotes the second); None if nothing moved. "Ça ½" gives "ca 1⁄2" and
+        [0, 1, 2, 3, 3, 3, 4].
     """
     if change == Change():
         return text, None
@@ -83,10 +84,10 @@ def albert_text(text: str, change: Change = CHANGES["albert"]) -> tuple[str, np.
         changed = changed.lower()
     if (lengths != 1).any():
         places = np.repeat(np.arange(len(text) + 1, dtype=np.int32), lengths)
-    second = [match.start() + 1 for match in _QUOTES.finditer(changed)] if change.quotes else []
-    if second:
+    first = [match.start() for match in _QUOTES.finditer(changed)] if change.quotes else []
+    if first:
         places = np.arange(len(changed) + 1, dtype=np.int32) if places is None else places
-        changed, places = _QUOTES.sub('"', changed), np.delete(places, second)
+        changed, places = _QUOTES.sub('"', changed), np.delete(places, first)
     return changed, places
 
 

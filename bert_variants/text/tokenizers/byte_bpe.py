@@ -41,6 +41,7 @@ VOCABULARY, MERGES = "vocab.json", "merges.txt"
 SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
 # Options that published directories may set and that a call-string does not.
 USUAL: dict[str, Any] = {"specials": SPECIALS, "reserved": ()}
+_BLANK = byte_characters()[0x20]
 
 
 class ByteBPE(Tokenizer):
@@ -48,7 +49,8 @@ class ByteBPE(Tokenizer):
 
     A word is what GPT-2's pattern cuts out (letters, digits, or a run of other characters, with
     the blank before it), further cut so that punctuation marks and Chinese characters begin words
-    of their own wherever a token does. Offsets leave out the blank that a token begins with.
+    of their own wherever a token does. Offsets leave out the blank that a token begins with, but no
+    line end or other white space.
 
     Args:
         tokens: spellings by id, bytes as their visible characters.
@@ -101,7 +103,7 @@ class ByteBPE(Tokenizer):
         cleaned = [without_controls(text) if self._clean else (text, None) for text in whole]
         found = self._library.encode_batch([t for t, _ in cleaned], add_special_tokens=False)
         return [
-            _encoded_of(encoding, text, places)
+            self._encoded(encoding, text, places)
             for encoding, (text, places) in zip(found, cleaned, strict=True)
         ]
 
@@ -133,12 +135,14 @@ class ByteBPE(Tokenizer):
             **more,
         )
 
-
-def _encoded_of(encoding: Any, text: str, places: np.ndarray | None) -> Encoded:
-    points = code_points(text)
-    offsets = trimmed(points, offsets_array(encoding.offsets))
-    words = _separate_words(points, np.array(encoding.word_ids, np.int32), offsets)
-    return Encoded(np.array(encoding.ids, np.int32), words, raw_offsets(offsets, places))
+    def _encoded(self, encoding: Any, text: str, places: np.ndarray | None) -> Encoded:
+        points = code_points(text)
+        offsets = trimmed(points, offsets_array(encoding.offsets), only_blanks=True)
+        if self._prefix_space and encoding.ids and not self._tokens[encoding.ids[0]].strip(_BLANK):
+            offsets[0] = 0  # the blank that was put before the text is none of its characters
+        words = _separate_words(points, np.array(encoding.word_ids, np.int32), offsets)
+        ids = np.array(encoding.ids, np.int32)
+        return Encoded(ids, words, raw_offsets(offsets, places))
 
 
 def _separate_words(points: np.ndarray, words: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -72,9 +72,17 @@ def offsets_array(offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.fromiter(flat, np.int32, 2 * len(offsets)).reshape(-1, 2)
 
 
-def trimmed(points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Offsets [n, 2] without the white space that a token begins with; all of it may be that."""
-    blank = _table(str.isspace)[np.minimum(points, _TABLE - 1)]
+def trimmed(points: np.ndarray, offsets: np.ndarray, *, only_blanks: bool = False) -> np.ndarray:
+    """Offsets [n, 2] without the white space that a token begins with; all of it may be that.
+
+    Args:
+        points: of the text.
+        offsets: of its tokens.
+        only_blanks: leave out U+0020 and no other white space.
+    """
+    blank = points == 0x20
+    if not only_blanks:
+        blank = _table(str.isspace)[np.minimum(points, _TABLE - 1)]
     start, end = offsets[:, 0].copy(), offsets[:, 1]
     at = np.flatnonzero(start < end)
     while len(at := at[blank[start[at]]]):

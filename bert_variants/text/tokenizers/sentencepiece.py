@@ -114,6 +114,9 @@ class SentencePiece(Tokenizer):
             self._backend = marks_apart(self._backend)
         self._starts = np.array([starts_word(piece) for piece in self._tokens])
         self._starts[list(self._vocab.specials)] = True
+        # Whether a piece holds more than a blank, and whether it begins with one.
+        self._spelled = np.array([piece != SPACE for piece in self._tokens])
+        self._blank_first = np.array([piece.startswith(SPACE) for piece in self._tokens])
         self._splits = self._comma_splits() if CHANGES[normalization].quotes else {}
 
     @property
@@ -178,8 +181,20 @@ class SentencePiece(Tokenizer):
         sources = code_points(text)
         if places is not None:
             sources = sources[places[:-1]]
-        at = raw_offsets(trimmed(sources, offsets_array(offsets)), places)
+        at = raw_offsets(self._with_width(ids_n, offsets_array(offsets), sources), places)
         return Encoded(ids_n, words.astype(np.int32), at)
+
+    def _with_width(self, ids: np.ndarray, found: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Offsets without the blank that a piece begins with, none of them empty without need.
+
+        Of a character that becomes several, as "½" becomes "1⁄2", the library gives no width to
+        any part but the last. Here every part points at the whole character.
+        """
+        offsets = trimmed(points, found)
+        empty = (offsets[:, 0] == offsets[:, 1]) & self._spelled[ids]
+        empty &= self._blank_first[ids] | (found[:, 0] == found[:, 1])
+        offsets[empty, 1] = np.minimum(offsets[empty, 0] + 1, len(points))
+        return offsets
 
     def _comma_splits(self) -> dict[int, tuple[int, ...]]:
         return comma_splits(self._tokens, lambda text: self._backend([text])[0][0])

@@ -62,7 +62,9 @@ def parts_of(data: bytes, name: str) -> Parts:
     for field, value in fields(data):
         if field == 1:
             piece = dict(fields(value))
-            scores.append(struct.unpack("<f", struct.pack("<I", piece[2]))[0] if 2 in piece else 0.0)
+            scores.append(
+                struct.unpack("<f", struct.pack("<I", piece[2]))[0] if 2 in piece else 0.0
+            )
             kinds.append(piece[3] if 3 in piece else NORMAL)
         elif field == 2:
             trainer = dict(fields(value))
