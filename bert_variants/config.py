@@ -196,8 +196,8 @@ class Experiment:
         data, optim, mesh, run, evals: see their classes.
         corruption: what is done to the text, such as ``tokens(rate=0.15)``.
         model: the architecture, such as ``bert(layers=12, width=768)``.
-        objectives: a weighted sum, such as ``mlm + 0.5*nsp``. Empty: a model without heads, that can
-            be used and not trained.
+        objectives: a weighted sum, such as ``mlm + 0.5*nsp``. Empty: a model without heads, which
+            can be used and not trained.
     """
 
     name: str = "bert"

@@ -39,7 +39,7 @@ class Loaded:
         params: nested dict of float32 arrays.
         tokenizer: the one that it was trained with.
         step: how many steps it was trained for.
-        pooling: how a text's vector is made of its tokens' (mean, cls, ...), of Sentence-BERT models;
+        pooling: how a text's vector is made of its tokens' (mean, cls, ...), for Sentence-BERT;
             empty: nothing is said.
     """
 

@@ -83,7 +83,7 @@ def params_of(setup: Setup, fresh: Any, note: Callable[[str], None]) -> Any:
     source = origins(mine, run.init_map)
     published = found.step == 0  # trained elsewhere: its heads are not this run's
     if published:
-        source |= {name: None for name in _other_heads(theirs, mine, source)}
+        source |= dict.fromkeys(_other_heads(theirs, mine, source))
     left = sorted(set(theirs) - set(source.values()))
     _check_fit(
         setup,
