@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.parity import assert_close
 from bert_variants import config
 from bert_variants.convert import directory
 from bert_variants.convert.errors import ConvertError
+from bert_variants.convert.families import deberta
 
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
@@ -133,7 +135,7 @@ def test_into_ours_and_back(name, tmp_path):
     model.save_pretrained(tmp_path / "theirs")
     found, params = both_ways.read(tmp_path / "theirs")
     assert found.vocab_size == vocab
-    assert not found.left or set(found.left.values()) == {_key_of_distance()}
+    assert not found.left or set(found.left.values()) == {deberta.KEY_OF_DISTANCE}
     compare(both_ways.run(found.experiment, params, vocab, batch), expected, batch, logits=True)
     written = both_ways.write(tmp_path / "ours", found.experiment, params, vocab)
     assert written.architecture == kind.__name__
@@ -155,12 +157,6 @@ def test_into_ours_and_back(name, tmp_path):
         assert_close(*picked, f"{what} of transformers")
 
 
-def _key_of_distance() -> str:
-    from bert_variants.convert.families import deberta
-
-    return deberta.KEY_OF_DISTANCE
-
-
 OURS = {
     "v1": "deberta(layers=3, width=18, heads=3, ffn=10, relative='deberta_v1(reach=5)', "
     "key_bias=False, absolute='decoder', positions=16)",
@@ -169,7 +165,7 @@ OURS = {
     "v2": "deberta(layers=2, width=18, heads=3, relative='deberta_v2(reach=14, buckets=6)', "
     "absolute='none', convolution=3, positions=16, segments=3)",
     "v2_decoder": "deberta(layers=3, width=20, heads=4, ffn=22, "
-    "relative='deberta_v2(reach=30, projections=\"own\", norm=False)', positions=16)",
+    "relative='deberta_v2(reach=30, buckets=0, projections=\"own\", norm=False)', positions=16)",
     "plain": "deberta(layers=2, width=20, heads=5, relative='', absolute='input', positions=12)",
 }
 
@@ -247,8 +243,6 @@ def test_what_ours_cannot_do_is_refused(fields, message, tmp_path):
     model = transformers.DebertaForMaskedLM(transformers.DebertaConfig(vocab_size=31, **SIZES))
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
-    import json
-
     said = json.loads(path.read_text()) | fields
     path.write_text(json.dumps(said))
     with pytest.raises(ConvertError, match=message):
