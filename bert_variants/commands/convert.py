@@ -2,7 +2,8 @@
 
 What SRC is, is recognised from what it holds: a run's directory; a directory of transformers with
 safetensors; one of Sentence-BERT; a folder with generator/ and discriminator/; a
-pytorch_model.bin, read by a reader that admits tensors and nothing else.
+pytorch_model.bin, read by a reader that admits tensors and nothing else; an original TensorFlow
+checkpoint of BERT, ALBERT, ELECTRA or XLNet. A run becomes one of these with --form tensorflow.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Options:
         src: the model.
         dst: the directory to write; made whole or not at all.
         dtype: of the weights that are written for transformers.
-        form: the type of model to write it as, such as ernie; empty: the one that fits.
+        form: the type of model to write it as, such as ernie, or tensorflow; empty: the one that
+            fits.
         force: replace a model that is there.
     """
 

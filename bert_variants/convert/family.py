@@ -67,6 +67,10 @@ def _whole(*_: Any) -> dict[str, Part]:
     return {}
 
 
+def _itself(experiment: config.Experiment) -> config.Experiment:
+    return experiment
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """One family.
@@ -91,6 +95,7 @@ class Family:
         rank: of the forms that fit, the highest is written; negative: only where it is asked for.
         split: folder -> part, of an experiment whose model holds several networks and is written as
             several directories; empty: it is one.
+        again: the experiment as which the parts are read, where that differs from what was split.
         join: the inverse: folder -> experiment, and whether the parts have the same embeddings.
             Raises ConvertError for parts that make no whole. None: it cannot be had.
     """
@@ -109,6 +114,7 @@ class Family:
     fits: Callable[[registry.Call, frozenset[str]], str] = _fits
     rank: int = 0
     split: Callable[[config.Experiment], dict[str, Part]] = _whole
+    again: Callable[[config.Experiment], config.Experiment] = _itself
     join: Callable[[dict[str, config.Experiment], bool], config.Experiment] | None = None
 
     def table_of(self, experiment: config.Experiment) -> Table:

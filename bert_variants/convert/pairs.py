@@ -64,16 +64,13 @@ def look(folder: Path) -> Model:
 def _same_tables(models: Mapping[str, Model]) -> bool:
     """Whether both have the same embeddings, number for number."""
     first, second = (_tables(models[name]) for name in (FIRST, SECOND))
-    return all(
-        x.shape == y.shape and np.array_equal(x, y) for x, y in zip(first, second, strict=True)
+    return set(first) == set(second) and all(
+        np.array_equal(array, second[path]) for path, array in first.items()
     )
 
 
-def _tables(model: Model) -> Arrays:
-    named = sorted(path for path in shapes_of(model.experiment, model.vocab_size))
-    wanted = [path for path in named if path.startswith("embeddings/")]
-    found = {path: array for path, array in model.arrays() if path in wanted}
-    return (found[path] for path in wanted)
+def _tables(model: Model) -> dict[str, np.ndarray]:
+    return {path: array for path, array in model.arrays() if path.startswith("embeddings/")}
 
 
 def _arrays(

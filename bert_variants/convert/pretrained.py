@@ -21,7 +21,16 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from bert_variants import loaded, registry
-from bert_variants.convert import card, directory, families, pairs, runs, sentences, tokenizers
+from bert_variants.convert import (
+    card,
+    directory,
+    families,
+    pairs,
+    runs,
+    sentences,
+    tensorflow_checkpoints,
+    tokenizers,
+)
 from bert_variants.convert.directory import Model
 from bert_variants.convert.errors import ConvertError
 from bert_variants.convert.family import heads_of
@@ -33,7 +42,8 @@ from bert_variants.text.tokenizer import Tokenizer
 from bert_variants.train import checkpoint, leaves
 from bert_variants.train.checkpoint import Saved
 
-Kind = Literal["run", "transformers", "pair", "sentences"]
+Kind = Literal["run", "transformers", "pair", "sentences", "tensorflow"]
+TENSORFLOW = "tensorflow"  # the form of the original checkpoints
 README = "README.md"
 
 
@@ -61,6 +71,8 @@ def kind_of(path: Path) -> Kind:
         ConvertError: none of what can be read.
     """
     if not path.exists():
+        if tensorflow_checkpoints.is_one(path):
+            return "tensorflow"
         raise ConvertError(f"{path} does not exist.")
     if runs.is_one(path):
         return "run"
@@ -71,10 +83,13 @@ def kind_of(path: Path) -> Kind:
     folder = path if path.is_dir() else path.parent
     if directory.is_one(folder) and (path.is_dir() or path.name.endswith(SUFFIXES)):
         return "transformers"
+    if tensorflow_checkpoints.is_one(path):
+        return "tensorflow"
     raise ConvertError(
         f"{path} is no model that can be read: a run has a folder {checkpoint.FOLDER}, a directory "
         f"of transformers a {directory.CONFIG} with a model_type and model.safetensors, one of "
-        f"Sentence-BERT a {sentences.MODULES}, and a pair has {pairs.FIRST}/ and {pairs.SECOND}/."
+        f"Sentence-BERT a {sentences.MODULES}, a pair has {pairs.FIRST}/ and {pairs.SECOND}/, a "
+        "checkpoint of TensorFlow PREFIX.index."
     )
 
 
@@ -88,19 +103,27 @@ def look(path: Path) -> Source:
     kind = kind_of(path)
     if kind == "run":
         raise ConvertError(f"{path} is a run of this project: bv.load reads it.")
+    if kind == "tensorflow":
+        model, tokenizer = tensorflow_checkpoints.look(path)
+        return Source(model, _fitting(tokenizer, model), (), _notes(model, tokenizer))
     pooling: tuple[str, ...] = ()
     if kind == "sentences":
         found = sentences.look(path)
         path, pooling = found.encoder, found.pooling
     model = pairs.look(path) if kind == "pair" else directory.look(path)
     place = model.where / pairs.FIRST if kind == "pair" else model.where
-    tokenizer = tokenizers.read(place)
+    tokenizer = _fitting(tokenizers.read(place), model)
+    return Source(model, tokenizer, pooling, _notes(model, tokenizer))
+
+
+def _fitting(tokenizer: Tokenizer, model: Model) -> Tokenizer:
+    """The tokenizer, if the model's table has a row for each of its tokens."""
     if tokenizer.vocab.size > model.vocab_size:
         raise ConvertError(
-            f"{place}: the tokenizer has {tokenizer.vocab.size:,} tokens, the model's table "
+            f"{model.where}: the tokenizer has {tokenizer.vocab.size:,} tokens, the model's table "
             f"{model.vocab_size:,} rows."
         )
-    return Source(model, tokenizer, pooling, _notes(model, tokenizer))
+    return tokenizer
 
 
 def _notes(model: Model, tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -126,7 +149,8 @@ def from_pretrained(path: str | Path) -> Loaded:
     Args:
         path: a directory of Hugging Face's transformers (config.json, safetensors, tokenizer), one
             of Sentence-BERT, a folder with ``generator`` and ``discriminator``, a
-            ``pytorch_model.bin`` (read by a reader that admits tensors and nothing else); or a run.
+            ``pytorch_model.bin`` (read by a reader that admits tensors and nothing else), an
+            original TensorFlow checkpoint (``DIR/bert_model.ckpt``); or a run.
 
     Raises:
         ConvertError: lists everything that is missing, unexpected or of another shape or type.
@@ -168,13 +192,15 @@ def save_pretrained(
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> tuple[str, ...]:
-    """Write a model as a directory that Hugging Face's transformers loads.
+    """Write a model as a directory that Hugging Face's transformers loads, or as a checkpoint that
+    the original TensorFlow code loads.
 
     Args:
         model: from ``load`` or ``from_pretrained``; or a run's directory.
         path: the directory; made whole or not at all.
         dtype: float32, bfloat16 or float16.
-        form: the type of model to write it as (``ernie``); empty: the one that fits.
+        form: the type of model to write it as (``ernie``); ``tensorflow`` for the original
+            checkpoints of BERT, ALBERT, ELECTRA and XLNet; empty: the type that fits.
         force: replace a model that is there.
         shard_bytes: at most so many bytes a file.
 
@@ -195,6 +221,10 @@ def save_pretrained(
 
 def _write(made: Loaded, folder: Path, **options: Any) -> tuple[str, ...]:
     """Weights, configuration and tokenizer of a model."""
+    if options["form"] == TENSORFLOW:
+        if options["dtype"] != "float32":
+            raise ConvertError("checkpoints of TensorFlow are float32: leave out dtype.")
+        return tensorflow_checkpoints.write(made, folder)
     params, _ = leaves.flatten(made.params)
     shapes = {name: tuple(array.shape) for name, array in params.items()}
     family = families.of_model(made.config.model, heads_of(shapes), options["form"])
@@ -202,7 +232,7 @@ def _write(made: Loaded, folder: Path, **options: Any) -> tuple[str, ...]:
     common = {"step": made.step, **options}
     vocab, length = made.tokenizer.vocab, made.model.positions
     if parts:
-        written = pairs.write(folder, made.config, parts, params, vocab, **common)
+        written = pairs.write(folder, family.again(made.config), parts, params, vocab, **common)
         folders = {name: folder / name for name in parts}
     else:
         written = {"": directory.write(folder, made.config, params, vocab, **common)}
@@ -289,4 +319,5 @@ def _made_whole(target: Path, force: bool) -> Iterator[Path]:
 
 
 def _is_model(folder: Path) -> bool:
-    return directory.is_one(folder) or pairs.is_one(folder) or sentences.is_one(folder)
+    known = (directory, pairs, sentences, tensorflow_checkpoints)
+    return any(kind.is_one(folder) for kind in known)

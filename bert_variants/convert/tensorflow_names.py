@@ -29,6 +29,16 @@ NO_PAIR = "this model has no such head"
 NO_GENERATOR = "this model has no generator"
 
 
+def plain(call: registry.Call, heads: frozenset[str] = frozenset()) -> str:
+    """Why a model of ours is not theirs in tables and attention; empty if it is."""
+    del heads
+    if call.argument("relative"):
+        return f"its attention is {call.argument('relative')}, and theirs knows no distances."
+    if call.argument("first_position"):
+        return f"its positions begin at row {call.argument('first_position')}, theirs at 0."
+    return ""
+
+
 def dense(ours: str, theirs: str, spare: str = "") -> tuple[Rule, Rule]:
     """A dense layer with its bias."""
     return (

@@ -212,6 +212,7 @@ _ONE = Family(
     settings=said,
     fits=fits_v1,
     split=deberta_pairs.split,
+    again=deberta_pairs.read_again,
     join=deberta_pairs.joined,
 )
 _TWO = dataclasses.replace(
