@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +80,28 @@ def spm_model(family: str, size: int = 190, texts: tuple[str, ...] = TEXTS, **mo
 
     layouts: dict[str, dict[str, Any]] = {
         "albert": {
-            **{"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "pad_piece": "<pad>"},
+            "pad_id": 0,
+            "unk_id": 1,
+            "bos_id": -1,
+            "eos_id": -1,
             "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
         },
         "xlnet": {
-            **{"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1},
+            "unk_id": 0,
+            "bos_id": 1,
+            "eos_id": 2,
+            "pad_id": -1,
             "control_symbols": ["<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"],
         },
         "deberta-v2": {
-            **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]"},
-            **{"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
+            "pad_id": 0,
+            "bos_id": 1,
+            "eos_id": 2,
+            "unk_id": 3,
+            "pad_piece": "[PAD]",
+            "bos_piece": "[CLS]",
+            "eos_piece": "[SEP]",
+            "unk_piece": "[UNK]",
         },
     }
     model = io.BytesIO()
@@ -97,8 +109,12 @@ def spm_model(family: str, size: int = 190, texts: tuple[str, ...] = TEXTS, **mo
         sentence_iterator=iter(texts),
         model_writer=model,
         **{
-            **{"model_type": "unigram", "vocab_size": size, "hard_vocab_limit": False},
-            **{"character_coverage": 1.0, "num_threads": 1, "minloglevel": 2},
+            "model_type": "unigram",
+            "vocab_size": size,
+            "hard_vocab_limit": False,
+            "character_coverage": 1.0,
+            "num_threads": 1,
+            "minloglevel": 2,
             **layouts[family],
             **more,
         },
@@ -106,9 +122,7 @@ def spm_model(family: str, size: int = 190, texts: tuple[str, ...] = TEXTS, **mo
     return model.getvalue()
 
 
-def folder_of(
-    path: Path, family: str, files: Mapping[str, bytes], **said: Any
-) -> Path:
+def folder_of(path: Path, family: str, files: Mapping[str, bytes], **said: Any) -> Path:
     """A directory as others publish it: config.json, vocabulary files, tokenizer_config.json."""
     path.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -122,3 +136,58 @@ def folder_of(
 def vocab_txt(tokens: list[str]) -> bytes:
     """One token a line."""
     return "".join(token + "\n" for token in tokens).encode()
+
+
+_THEIRS = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "sep": "<sep>", "mask": "<mask>"}
+
+
+def _wordpieces(
+    path: Path, family: str, names: bool = False, cased: bool = False, **said: Any
+) -> Path:
+    tokens = trained(f"wordpiece(size=300, lowercase={not cased})").tokens
+    if names:
+        renamed = {f"[{name.upper()}]": token for name, token in _THEIRS.items()}
+        tokens = [renamed[token] if token in renamed else token for token in tokens]
+        said |= {f"{name}_token": token for name, token in _THEIRS.items()}
+    return folder_of(path, family, {"vocab.txt": vocab_txt(list(tokens))}, **said)
+
+
+def _bytes(path: Path, family: str, names: bool = False, **said: Any) -> Path:
+    files = trained("byte_bpe(size=400, clean=False)").files()
+    ids = json.loads(files["vocab.json"])
+    if names:
+        renamed = {"<s>": "[CLS]", "</s>": "[SEP]", "<pad>": "[PAD]", "<unk>": "[UNK]"}
+        renamed |= {"<mask>": "[MASK]"}
+        ids = {renamed[token] if token in renamed else token: i for token, i in ids.items()}
+    data = {"vocab.json": json.dumps(ids).encode(), "merges.txt": files["merges.txt"]}
+    return folder_of(path, family, data, **said)
+
+
+def _spm(path: Path, family: str, rule: str = "nmt_nfkc", lower: bool = False, **said: Any) -> Path:
+    texts = tuple(text.lower() for text in TEXTS) if lower else TEXTS
+    model = spm_model(family, texts=texts, normalization_rule_name=rule)
+    name = "spm.model" if family == "deberta-v2" else "spiece.model"
+    return folder_of(path, family, {name: model}, **said)
+
+
+# Directories as the authors of each family publish theirs, with other settings beside them.
+PUBLISHED: dict[str, Callable[[Path], Path]] = {
+    "bert": lambda p: _wordpieces(p, "bert", tokenizer_class="BertTokenizer", do_lower_case=True),
+    "bert_plain": lambda p: _wordpieces(p, "bert"),
+    "distilbert": lambda p: _wordpieces(
+        p, "distilbert", cased=True, do_lower_case=False, strip_accents=True
+    ),
+    "electra": lambda p: _wordpieces(p, "electra", names=True, strip_accents=False),
+    "ernie": lambda p: _wordpieces(p, "ernie", tokenize_chinese_chars=False),
+    "roberta": lambda p: _bytes(p, "roberta"),
+    "roberta_prefix": lambda p: _bytes(p, "roberta", add_prefix_space=True),
+    "deberta": lambda p: _bytes(p, "deberta", names=True, do_lower_case=False, vocab_type="gpt2"),
+    "albert": lambda p: _spm(p, "albert", lower=True),
+    "albert_cased": lambda p: _spm(p, "albert", do_lower_case=False, keep_accents=True),
+    "xlnet": lambda p: _spm(p, "xlnet"),
+    "deberta-v2": lambda p: _spm(p, "deberta-v2", do_lower_case=False, vocab_type="spm"),
+    "deberta-v2_plain": lambda p: _spm(p, "deberta-v2", "identity"),
+    "deberta-v2_marks": lambda p: _spm(
+        p, "deberta-v2", "identity", lower=True, do_lower_case=True, split_by_punct=True
+    ),
+}

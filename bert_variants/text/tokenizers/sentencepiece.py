@@ -192,8 +192,11 @@ class SentencePiece(Tokenizer):
         """
         offsets = trimmed(points, found)
         empty = (offsets[:, 0] == offsets[:, 1]) & self._spelled[ids]
-        empty &= self._blank_first[ids] | (found[:, 0] == found[:, 1])
-        offsets[empty, 1] = np.minimum(offsets[empty, 0] + 1, len(points))
+        # An unknown piece may be a line end, which is white space and no blank.
+        itself = empty & ~self._blank_first[ids] & (found[:, 0] < found[:, 1])
+        offsets[itself] = found[itself]
+        part = empty & ~itself
+        offsets[part, 1] = np.minimum(offsets[part, 0] + 1, len(points))
         return offsets
 
     def _comma_splits(self) -> dict[int, tuple[int, ...]]:
