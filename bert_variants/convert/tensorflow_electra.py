@@ -31,6 +31,11 @@ _HPARAMS = (
     *("keep_checkpoint_max", "max_predictions_per_seq", "electric_objective"),
     "two_tower_generator",
 )
+_OVERRIDES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("max_position_embeddings", "type_vocab_size", "vocab_size", "hidden_act"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+)
 _SIZES = {"small": (256, 12), "base": (768, 12), "large": (1024, 24)}
 
 
@@ -75,36 +80,53 @@ def _electra_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
     if judge is None:
         missing.append("electra/encoder/layer_0 is missing or has strange shapes.")
     check(f"{settings.where} is no checkpoint of ELECTRA", missing)
-    said = settings.get("model_hparam_overrides", {})
     (_, embedding), (positions, _), (segments, _) = (found[f"{at}/{n}"].shape for n in named)
+    said, problems = _overrides(settings)
     made = {
         "layers": judge.layers,
         "width": judge.width,
         "ffn": judge.ffn,
         "heads": said.get("num_attention_heads", heads_of(judge.width)),
-        "embedding": 0 if embedding == judge.width else embedding,
+        "embedding": embedding,
         "positions": positions,
         "segments": segments,
-        "temperature": float(settings.get("temperature", 1.0)),
+        "dropout": float(said.get("hidden_dropout_prob", 0.1)),
+        "attention_dropout": float(said.get("attention_probs_dropout_prob", 0.1)),
+        "activation": ACTIVATIONS[said.get("hidden_act", "gelu")],
+        "temperature": settings.get("temperature", 1.0),
         "disallow_correct": settings.get("disallow_correct", False),
     }
-    for theirs, ours in (
-        ("hidden_dropout_prob", "dropout"),
-        ("attention_probs_dropout_prob", "attention_dropout"),
-    ):
-        made[ours] = float(said.get(theirs, 0.1))
-    activation = said.get("hidden_act", "gelu")
-    problems = [] if activation in ACTIVATIONS else [f"hidden_act is {activation!r}."]
-    made["activation"] = ACTIVATIONS[activation] if activation in ACTIVATIONS else ""
     if writer is not None:
         made |= _writer_arguments(writer, "generator/embeddings/word_embeddings" in found)
     elif "generator_predictions/output_bias" in found:
         made["tying"] = "all"
     else:
         made["generator"] = "uniform"
-    problems += _contradictions(settings, judge, embedding)
+    problems += _contradictions(settings, said, judge, embedding)
     check(f"{settings.where} describes a model that cannot be read", problems)
     return made
+
+
+def _overrides(settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """``model_hparam_overrides`` without what is no size, and what is wrong with it."""
+    said = settings.get("model_hparam_overrides", {})
+    if not isinstance(said, dict):
+        return {}, [f"model_hparam_overrides is {said!r}, expected an object."]
+    problems, fine = [], {}
+    for name, value in said.items():
+        rate = name.endswith("_prob")
+        number = isinstance(value, (int, float) if rate else int) and not isinstance(value, bool)
+        if name == "initializer_range":
+            continue
+        if name not in _OVERRIDES:
+            problems.append(f"model_hparam_overrides has a field of unknown meaning: {name!r}.")
+        elif name == "hidden_act" and value not in ACTIVATIONS:
+            problems.append(f"hidden_act is {value!r}, expected one of {', '.join(ACTIVATIONS)}.")
+        elif name != "hidden_act" and not number:
+            problems.append(f"{name} is {value!r}, expected a number.")
+        else:
+            fine[name] = value
+    return fine, problems
 
 
 def _shape(found: Tensors, name: str) -> tuple[int, ...]:
@@ -121,21 +143,24 @@ def _writer_arguments(writer: _Network, untied: bool) -> dict[str, Any]:
     }
 
 
-def _contradictions(settings: Settings, judge: _Network, embedding: int) -> list[str]:
+def _contradictions(
+    settings: Settings, said: dict[str, Any], judge: _Network, embedding: int
+) -> list[str]:
     """Where hparams.json says another size than the variables have."""
-    if "model_size" not in settings.values:
+    size = settings.get("model_size", None)
+    if size is None:
         return []
-    size, said = settings.values["model_size"], settings.get("model_hparam_overrides", {})
     if size not in _SIZES:
         return [f"model_size is {size!r}, expected small, base or large."]
     width, layers = _SIZES[size]
-    expected = {"hidden_size": width, "num_hidden_layers": layers} | said
-    pairs = [
-        ("hidden_size", expected["hidden_size"], judge.width),
-        ("num_hidden_layers", expected["num_hidden_layers"], judge.layers),
-    ]
-    usual = 128 if size == "small" else expected["hidden_size"]
-    pairs.append(("embedding_size", settings.get("embedding_size", None) or usual, embedding))
+    width, layers = said.get("hidden_size", width), said.get("num_hidden_layers", layers)
+    usual = 128 if size == "small" else width
+    pairs = (
+        ("hidden_size", width, judge.width),
+        ("num_hidden_layers", layers, judge.layers),
+        ("intermediate_size", said.get("intermediate_size", 4 * width), judge.ffn),
+        ("embedding_size", settings.get("embedding_size", None) or usual, embedding),
+    )
     return [
         f"{name} is {value!r}, but the variables have {there}."
         for name, value, there in pairs
