@@ -250,7 +250,9 @@ def shapes_of(experiment: config.Experiment, vocab_size: int) -> dict[str, Shape
 
 @functools.lru_cache(maxsize=32)
 def _shapes(experiment: config.Experiment, vocab_size: int) -> tuple[tuple[str, Shape], ...]:
-    net = network.build(experiment, vocab_size)
+    # as a loop: one layer is traced, however many there are
+    looped = dataclasses.replace(experiment.run, scan="on", precision="float32")
+    net = network.build(dataclasses.replace(experiment, run=looped), vocab_size)
     rows = setup.example_rows(4, registry.lookup("example", experiment.data.example))
     made = jax.eval_shape(lambda: net.init(keys.root(0), rows))
     named, _ = leaves.flatten(made)

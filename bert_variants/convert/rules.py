@@ -1,16 +1,16 @@
 """Names and layouts of two sides as one table, read in both directions.
 
 A table says for every parameter of ours where it stands on the other side, and what is done to it
-on the way. Names of ours are paths such as ``encoder/layers/attention/query/kernel``; theirs are names
-of tensors in a file. Parameters of ours whose rule has ``{layer}`` in their name are stacks: axis 0
+on the way. Names of ours are paths such as ``encoder/layers/ffn/wide/kernel``; theirs are names of
+tensors in a file. Parameters of ours whose rule has ``{layer}`` in their name are stacks: axis 0
 counts the layers, and layer i stands under the name with i in it::
 
     Rule("encoder/layers/ffn/wide/kernel",                      ours     [L, D, F]
          "encoder.layer.{layer}.intermediate.dense.weight",     theirs   L times [F, D]
          TRANSPOSED)
 
-``match`` compares a table with what is there and lists everything that does not fit; ``Plan.arrays``
-then reads tensor by tensor; ``export`` is the way back.
+``match`` compares a table with what is there and lists everything that does not fit;
+``Plan.arrays`` then reads tensor by tensor; ``export`` is the way back.
 """
 
 from __future__ import annotations

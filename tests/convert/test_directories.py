@@ -262,7 +262,7 @@ def test_the_layer_of_albert_that_ours_has_not_must_do_nothing(tmp_path):
 
     rewritten(tmp_path, other)
     with pytest.raises(
-        ConvertError, match="mapping_in.weight is not the identity, and ours has no"
+        ConvertError, match=r"mapping_in\.weight is not the identity, and ours has no"
     ):
         directory.look(tmp_path)
 

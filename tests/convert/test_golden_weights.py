@@ -6,6 +6,7 @@ package's tables.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -72,7 +73,9 @@ def test_stored_weights_give_the_stored_outputs(tmp_path, name):
 
 def compares(arrays, model, label) -> None:
     call = registry.lookup("model", model.experiment.model)
-    net = network.build(model.experiment, model.vocab_size, wanted=parity.WANTED)
+    run = dataclasses.replace(model.experiment.run, precision="float32")
+    experiment = dataclasses.replace(model.experiment, run=run)
+    net = network.build(experiment, model.vocab_size, wanted=parity.WANTED)
     batch = jax.tree.map(jnp.asarray, parity.our_batch(arrays, label))
     params = leaves.nested({path: jnp.asarray(x) for path, x in model.arrays()})
     outputs = data.quickly(net.apply)(params, batch)
