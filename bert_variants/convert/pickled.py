@@ -32,7 +32,7 @@ from bert_variants.convert.pickled_program import Tensor
 from bert_variants.convert.tensors import DTYPES, Stored, of_bytes, shape_problem
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-MOST_PROGRAM = 4 << 20  # bytes: room for 20,000 tensors
+MOST_PROGRAM = 4 << 20  # bytes: a model of 400 tensors has 60 kB
 MOST_DIRECTORY = 2 << 20  # bytes of its list of files: 25,000 of them
 _LOCAL = 30  # bytes of an entry's own header, before its name
 _CHUNK = 1 << 20

@@ -214,15 +214,15 @@ def test_malicious_programs(tmp_path, monkeypatch, data, what):
 
 # Python that makes a program of up to four million bytes.
 BOMBS = [
-    "b']' * 4_000_000",
-    "b'(' * 4_000_000",
-    "b'N' + b'\\x94' * 4_000_000",
-    "b')' + b'\\x85' * 290_000 + b'.'",
-    "b'N' + b''.join(b'r' + i.to_bytes(4, 'little') for i in range(800_000))",
-    "b'}' * 290_000 + b'.'",
-    "text('x' * 3_000_000) + b'q\\0' + b'h\\0' * 290_000 + b'.'",
-    "b']q\\0h\\0a' + b'h\\0h\\0a' * 100_000 + b'.'",
-    "b'}(' + b''.join(number(i << 40) + b'N' for i in range(140_000)) + b'u.'",
+    "b']' * 500_000",
+    "b'(' * 500_000",
+    "b'N' + b'\\x94' * 500_000",
+    "b')' + b'\\x85' * 149_000 + b'.'",
+    "b'N' + b''.join(b'r' + i.to_bytes(4, 'little') for i in range(200_000))",
+    "b'}' * 149_000",
+    "text('x' * 3_000_000) + b'q\\0' + b'h\\0' * 149_000 + b'.'",
+    "b']q\\0h\\0a' + b'h\\0h\\0a' * 60_000 + b'.'",
+    "b'}(' + b''.join(number(i << 40) + b'N' for i in range(80_000)) + b'u.'",
     # a tuple that holds itself 2^5000 times over
     "b'}' + text('_metadata') + b')' + b'q\\0h\\0\\x86' * 5000 + b's.'",
     "b'}(' + text('x') + b')' + b'q\\0h\\0\\x86' * 5000 + b'u.'",
