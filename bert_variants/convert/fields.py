@@ -86,10 +86,13 @@ class Field:
                 known = ", ".join(map(repr, self.values))
                 return None, [f"{self.theirs} is {value!r}, expected one of {known}."]
             return self.values[value], []
-        return self._number(value)
+        return self._plain(value)
 
-    def _number(self, value: Any) -> tuple[Any, list[str]]:
+    def _plain(self, value: Any) -> tuple[Any, list[str]]:
         said = f"{self.theirs} is {value!r}"
+        if isinstance(self.default, bool):
+            fine = isinstance(value, bool)
+            return value, [] if fine else [f"{said}, expected true or false."]
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None, [f"{said}, expected a number."]
         if isinstance(self.default, float):

@@ -77,6 +77,8 @@ class Rule:
         copies: further names under which theirs keeps the same numbers: a parameter that all layers
             of ours share, of which each of theirs has one. Read and compared as ``also``, and
             written.
+        unread: further names under which theirs keeps numbers that it never reads. Read where no
+            other is there, never compared, and written.
     """
 
     ours: str | tuple[str, ...]
@@ -85,6 +87,7 @@ class Rule:
     also: tuple[str, ...] = ()
     spare: str = ""
     copies: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ class Rule:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.theirs, *self.also, *self.copies)
+        return (self.theirs, *self.also, *self.copies, *self.unread)
 
     def numbers(self, shapes: Mapping[str, Shape]) -> tuple[int | None, ...]:
         """The layers of the stack; (None,) where it is none."""
@@ -166,6 +169,7 @@ class Table:
                 theirs=short(r.theirs),
                 also=tuple(short(a) for a in r.also),
                 copies=tuple(short(c) for c in r.copies),
+                unread=tuple(short(u) for u in r.unread),
             )
             for r in self.rules
         )
@@ -335,7 +339,8 @@ def _take(
                     f"{stored.name} is of type {stored.dtype}, expected one of {', '.join(FLOATS)}."
                 )
         sources += there[:1]
-        copies.append(tuple(there[1:]))
+        unread = {name.replace(LAYER, str(number)) for name in rule.unread}
+        copies.append(tuple(stored for stored in there[1:] if stored.name not in unread))
     return Take(rule, tuple(sources), tuple(copies))
 
 
@@ -370,7 +375,7 @@ def export(table: Table, params: Mapping[str, Any], dtype: str = "float32") -> d
         if rule.paths[0] not in params:
             continue
         for number in rule.numbers(shapes):
-            for theirs in (rule.theirs, *rule.copies):
+            for theirs in (rule.theirs, *rule.copies, *rule.unread):
                 name = theirs.replace(LAYER, str(number))
                 made[name] = _outgoing(rule, params, shapes, number, name, dtype)
     for constant in table.constants:

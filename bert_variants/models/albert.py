@@ -46,7 +46,7 @@ class Albert(nn.Module):
         embedding: E.
         sharing, groups: what the layers share; see ``SharedEncoder``.
         positions, first_position, segments, dropout, attention_dropout, eps, activation,
-            initialiser: as ``Bert``'s.
+            initialiser, relative, tied: as ``Bert``'s.
         vocab_size, wanted, precision, unroll, remat: set by the project.
     """
 
@@ -66,6 +66,7 @@ class Albert(nn.Module):
     activation: str = "gelu_tanh"
     initialiser: Literal["truncated_normal", "normal"] = "truncated_normal"
     relative: str = ""
+    tied: bool = True
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
     precision: str = "float32"
@@ -115,6 +116,6 @@ class Albert(nn.Module):
         )
         layers = (first_BTD, *each_LBTD) if "layers" in dict(self.wanted) else None
         plain = Outputs(hidden_BTD=top_BTD, layers=layers, scores=scores)
-        return Heads(self.wanted, shape, self.embedding, name="heads")(
+        return Heads(self.wanted, shape, self.embedding, tied=self.tied, name="heads")(
             plain, batch, embeddings.word.weights()
         )

@@ -46,6 +46,7 @@ class Bert(nn.Module):
         initialiser: of kernels and tables: normal of deviation 0.02, as it is or truncated.
         relative: DeBERTa's attention, that knows distances, beside the table of positions:
             ``deberta_v1``, ``deberta_v2(buckets=32)``; see ``ops.disentangled.read``. Empty: none.
+        tied: whether the head for masked tokens has the table of the embeddings, or its own.
         vocab_size, wanted, precision, unroll, remat: set by the project.
     """
 
@@ -62,6 +63,7 @@ class Bert(nn.Module):
     activation: str = "gelu_tanh"
     initialiser: Literal["truncated_normal", "normal"] = "truncated_normal"
     relative: str = ""
+    tied: bool = True
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
     precision: str = "float32"
@@ -99,6 +101,6 @@ class Bert(nn.Module):
         )
         layers = (first_BTD, *each_LBTD) if "layers" in dict(self.wanted) else None
         plain = Outputs(hidden_BTD=top_BTD, layers=layers, scores=scores)
-        return Heads(self.wanted, shape, self.width, name="heads")(
+        return Heads(self.wanted, shape, self.width, tied=self.tied, name="heads")(
             plain, batch, embeddings.word.weights()
         )

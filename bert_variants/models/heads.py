@@ -37,10 +37,12 @@ class TokenHead(nn.Module):
     Attributes:
         shape: of the encoder.
         width: of the embedding table (E, where it differs from D).
+        tied: whether the table is that of the embeddings; else it has one of its own.
     """
 
     shape: Shape
     width: int
+    tied: bool = True
 
     @nn.compact
     def __call__(self, hidden_BPD: Leaf, table_VE: Leaf) -> jax.Array:
@@ -49,6 +51,9 @@ class TokenHead(nn.Module):
         dense = Dense(self.width, shape.precision, initialiser=shape.initialiser, name="dense")
         x_BPE = activation(shape.activation, dense(hidden_BPD))
         x_BPE = Norm(shape.eps, name="norm")(x_BPE)
+        if not self.tied:
+            own = Table(*table_VE.shape, "tensor", initialiser=shape.initialiser, name="table")
+            table_VE = own.weights()
         bias = self.param("bias", nn.initializers.zeros, (table_VE.shape[0],), jnp.float32)
         return tied_logits(x_BPE, table_VE, bias, shape.precision)
 
@@ -133,17 +138,19 @@ class Heads(nn.Module):
         shape: of the encoder.
         width: of the embedding table (E, where it differs from D).
         pooling: the activation of the pooler.
+        tied: whether the head for masked tokens has the embeddings' table.
     """
 
     wanted: tuple[tuple[str, int], ...]
     shape: Shape
     width: int
     pooling: str = "tanh"
+    tied: bool = True
 
     def setup(self) -> None:
         wanted = dict(self.wanted)
         if "token_logits_BPV" in wanted:
-            self.tokens = TokenHead(self.shape, self.width)
+            self.tokens = TokenHead(self.shape, self.width, self.tied)
         if "span_logits_BPV" in wanted:
             self.spans = SpanHead(self.shape, self.width, wanted["span_logits_BPV"])
         if "pooled_BD" in wanted or "pair_logits_BC" in wanted:

@@ -332,6 +332,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"(heads/[^/]+/(\w+_)?dense|embeddings/widen)/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"heads/[^/]+/(\w+_)?dense/bias$", PartitionSpec("tensor")),
     (r"heads/[^/]+/place/embedding$", PartitionSpec()),
+    (r"heads/[^/]+/table/embedding$", PartitionSpec("tensor", "fsdp")),
     (r"heads/[^/]+/output/kernel$", PartitionSpec("fsdp", None)),
     (r"heads/[^/]+/output/bias$", PartitionSpec()),
     (r"heads/[^/]+/bias$", PartitionSpec("tensor")),

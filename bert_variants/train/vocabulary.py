@@ -12,7 +12,7 @@ from bert_variants.text.tokenizer import Tokenizer
 from bert_variants.types import Leaf
 
 # Parameters with a row, or a number, for each token.
-_ROWS = re.compile(r"(^|/)word/embedding$|^heads/\w+/bias$")
+_ROWS = re.compile(r"(^|/)(word|table)/embedding$|^heads/\w+/bias$")
 
 
 def places(theirs: Tokenizer, mine: Tokenizer) -> np.ndarray | None:

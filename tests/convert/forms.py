@@ -46,6 +46,9 @@ FORMS = {
         "bert",
         "BertForNextSentencePrediction",
     ),
+    "bert_untied": Form(
+        f"bert({_SIZES}, tied=False, activation='relu')", "mlm", "bert", "BertForMaskedLM"
+    ),
     "bert_alone": Form(f"bert({_SIZES})", "", "bert", "BertModel"),
     "spanbert": Form(
         f"bert({_SIZES}, activation='gelu_erf')",

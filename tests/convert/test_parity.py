@@ -83,6 +83,25 @@ CASES = {
         sizes(2, 20, 5, 12, 37, type_vocab_size=1, hidden_act="gelu"),
         tokens="logits",
     ),
+    "bert_untied": Case(
+        "BertForPreTraining", sizes(2, 14, 2, 9, 45, tie_word_embeddings=False), **BOTH
+    ),
+    "roberta_untied": Case(
+        "RobertaForMaskedLM",
+        sizes(2, 12, 4, 9, 45, type_vocab_size=1, tie_word_embeddings=False),
+        pad=1,
+        tokens="logits",
+    ),
+    "albert_untied": Case(
+        "AlbertForMaskedLM",
+        sizes(2, 12, 4, 9, 45, embedding_size=5, tie_word_embeddings=False),
+        tokens="logits",
+    ),
+    "distilbert_untied": Case(
+        "DistilBertForMaskedLM",
+        distil(2, 12, 4, 15, 33, tie_word_embeddings=False),
+        tokens="logits",
+    ),
     "bert_pairs": Case(
         "BertForNextSentencePrediction", sizes(2, 14, 7, 9, 33, hidden_act="relu"), pair="logits"
     ),

@@ -10,7 +10,7 @@ from bert_variants import registry
 from bert_variants.convert.families import bert
 from bert_variants.convert.family import Family
 from bert_variants.convert.fields import ACTIVATIONS, Field
-from bert_variants.convert.rules import Constant, Rule, Table
+from bert_variants.convert.rules import Constant, Table
 
 AT = "encoder/layers"
 GROUP = "albert.encoder.albert_layer_groups.{layer}.albert_layers.0"
@@ -29,7 +29,9 @@ def _table(call: registry.Call) -> Table:
         )
     return Table(
         rules=(
-            *bert.embeddings("embeddings", "albert.embeddings", "predictions.decoder.weight"),
+            *bert.embeddings(
+                "embeddings", "albert.embeddings", *bert.tied(call, "predictions.decoder.weight")
+            ),
             *(bert.dense("widen", WIDEN) if width != narrow else ()),
             *bert.dense(f"{AT}/attention/query", f"{GROUP}.attention.query"),
             *bert.dense(f"{AT}/attention/key", f"{GROUP}.attention.key"),
@@ -42,7 +44,7 @@ def _table(call: registry.Call) -> Table:
             *bert.dense("heads/pooler/dense", "albert.pooler", spare=bert.NO_POOLER),
             *bert.dense("heads/tokens/dense", "predictions.dense"),
             *bert.norm("heads/tokens/norm", "predictions.LayerNorm"),
-            Rule("heads/tokens/bias", "predictions.bias", also=("predictions.decoder.bias",)),
+            *bert.projection(call, "predictions"),
             *bert.dense("heads/pair/output", "sop_classifier.classifier", spare=bert.NO_PAIR),
         ),
         ignored=(bert.BUFFERS, bert.TASKS),
@@ -90,11 +92,11 @@ FAMILIES = (
             Field("layer_norm_eps", "eps", 1e-12),
             Field("hidden_act", "activation", "gelu_new", ACTIVATIONS),
             *bert.TABLES,
+            bert.TIED,
         ),
         fixed={
             "inner_group_num": (1,),
             "position_embedding_type": ("absolute",),
-            "tie_word_embeddings": (True,),
         },
         # of an older transformers, which never read them
         known=("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"),

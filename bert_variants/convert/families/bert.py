@@ -29,11 +29,11 @@ TABLES = (
     Field("max_position_embeddings", "positions", 512),
     Field("type_vocab_size", "segments", 2),
 )
+TIED = Field("tie_word_embeddings", "tied", True)
 FIXED = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
     "add_cross_attention": (False,),
-    "tie_word_embeddings": (True,),
 }
 # Names of theirs that no network here reads.
 BUFFERS = (r"(^|\.)(position_ids|token_type_ids)$", "a buffer that counts positions")
@@ -60,10 +60,10 @@ def norm(ours: str, theirs: str, spare: str = "") -> tuple[Rule, Rule]:
     )
 
 
-def embeddings(ours: str, theirs: str, tied: str) -> tuple[Rule, ...]:
+def embeddings(ours: str, theirs: str, *tied: str) -> tuple[Rule, ...]:
     """Tables and their LayerNorm; ``tied`` is the name of a tied head's copy of the words'."""
     return (
-        Rule(f"{ours}/word/embedding", f"{theirs}.word_embeddings.weight", also=(tied,)),
+        Rule(f"{ours}/word/embedding", f"{theirs}.word_embeddings.weight", also=tied),
         Rule(f"{ours}/position/embedding", f"{theirs}.position_embeddings.weight"),
         Rule(f"{ours}/segment/embedding", f"{theirs}.token_type_embeddings.weight"),
         *norm(f"{ours}/norm", f"{theirs}.LayerNorm"),
@@ -84,6 +84,26 @@ def layers(ours: str, theirs: str) -> tuple[Rule, ...]:
     )
 
 
+def tied(call: registry.Call, name: str) -> tuple[str, ...]:
+    """The names of copies of the table of words: that of the head for tokens, where it is tied."""
+    return (name,) if call.argument("tied") else ()
+
+
+def projection(call: registry.Call, theirs: str) -> tuple[Rule, ...]:
+    """The table of a head for tokens, where it has one of its own, and its bias.
+
+    transformers keeps the bias twice, in the head and in the layer that is its table. They are one
+    where the table is tied; where it is not, the head's is never read.
+    """
+    bias, inner = f"{theirs}.bias", f"{theirs}.decoder.bias"
+    if call.argument("tied"):
+        return (Rule("heads/tokens/bias", bias, also=(inner,)),)
+    return (
+        Rule("heads/tokens/table/embedding", f"{theirs}.decoder.weight"),
+        Rule("heads/tokens/bias", inner, unread=(bias,)),
+    )
+
+
 def one_segment(theirs: str, call: registry.Call, width: int) -> tuple[Constant, ...]:
     """The table of one segment that theirs always has, where ours has none."""
     name = f"{theirs}.token_type_embeddings.weight"
@@ -100,12 +120,14 @@ def table(trunk: str, call: registry.Call) -> Table:
     tokens = "cls.predictions"
     return Table(
         rules=(
-            *embeddings("embeddings", f"{trunk}.embeddings", f"{tokens}.decoder.weight"),
+            *embeddings(
+                "embeddings", f"{trunk}.embeddings", *tied(call, f"{tokens}.decoder.weight")
+            ),
             *layers("encoder/layers", f"{trunk}.encoder.layer.{{layer}}"),
             *dense("heads/pooler/dense", f"{trunk}.pooler.dense", spare=NO_POOLER),
             *dense("heads/tokens/dense", f"{tokens}.transform.dense"),
             *norm("heads/tokens/norm", f"{tokens}.transform.LayerNorm"),
-            Rule("heads/tokens/bias", f"{tokens}.bias", also=(f"{tokens}.decoder.bias",)),
+            *projection(call, tokens),
             *dense("heads/pair/output", "cls.seq_relationship", spare=NO_PAIR),
         ),
         ignored=(BUFFERS, TASKS, FIT_DENSE),
@@ -141,7 +163,7 @@ FAMILIES = (
         model_type="bert",
         model="bert",
         config="bert",
-        fields=(*FIELDS, *TABLES),
+        fields=(*FIELDS, *TABLES, TIED),
         fixed=FIXED,
         table=lambda call: table("bert", call),
         architectures=architectures("Bert"),

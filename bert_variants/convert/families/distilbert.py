@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from bert_variants import registry
-from bert_variants.convert.families.bert import BUFFERS, FIXED, TASKS, dense, norm, plain
+from bert_variants.convert.families import bert
+from bert_variants.convert.families.bert import BUFFERS, TASKS, dense, norm, plain
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import ACTIVATIONS, Field
 from bert_variants.convert.rules import Rule, Table
 
 EPS = 1e-12  # of every LayerNorm; no field says it
 TRUNK, LAYER = "distilbert", "distilbert.transformer.layer.{layer}"
-TIED = ("vocab_projector.weight",)
+PROJECTOR = "vocab_projector"
 
 
 def _table(call: registry.Call) -> Table:
-    del call
+    tied = bert.tied(call, f"{PROJECTOR}.weight")
     at = "encoder/layers"
     return Table(
         rules=(
             Rule(
-                "embeddings/word/embedding", f"{TRUNK}.embeddings.word_embeddings.weight", also=TIED
+                "embeddings/word/embedding", f"{TRUNK}.embeddings.word_embeddings.weight", also=tied
             ),
             Rule("embeddings/position/embedding", f"{TRUNK}.embeddings.position_embeddings.weight"),
             *norm("embeddings/norm", f"{TRUNK}.embeddings.LayerNorm"),
@@ -33,7 +34,8 @@ def _table(call: registry.Call) -> Table:
             *norm(f"{at}/ffn_norm", f"{LAYER}.output_layer_norm"),
             *dense("heads/tokens/dense", "vocab_transform"),
             *norm("heads/tokens/norm", "vocab_layer_norm"),
-            Rule("heads/tokens/bias", "vocab_projector.bias"),
+            *(() if tied else (Rule("heads/tokens/table/embedding", f"{PROJECTOR}.weight"),)),
+            Rule("heads/tokens/bias", f"{PROJECTOR}.bias"),
         ),
         ignored=(BUFFERS, TASKS),
         prefix=f"{TRUNK}.",
@@ -65,8 +67,8 @@ FAMILIES = (
             Field("attention_dropout", "attention_dropout", 0.1),
             Field("max_position_embeddings", "positions", 512),
             Field("activation", "activation", "gelu", ACTIVATIONS),
+            bert.TIED,
         ),
-        fixed={"tie_word_embeddings": FIXED["tie_word_embeddings"]},
         # how the table of positions starts; what it has become is in the file
         known=("sinusoidal_pos_embds", "tie_weights_", "qa_dropout", "seq_classif_dropout"),
         arguments=lambda settings, found: {"segments": 0, "eps": EPS},

@@ -168,7 +168,7 @@ FAMILIES = (
             *bert.FIELDS[4:],
             *bert.TABLES,
         ),
-        fixed=bert.FIXED,
+        fixed=bert.FIXED | {"tie_word_embeddings": (True,)},
         known=(
             *("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"),
             "generator_size",  # of an older form of these files, which says it of the other one

@@ -13,7 +13,7 @@ FAMILIES = (
         model_type="ernie",
         model="bert",
         config="bert",
-        fields=(*bert.FIELDS, *bert.TABLES),
+        fields=(*bert.FIELDS, *bert.TABLES, bert.TIED),
         # versions 2 and 3 add a table of tasks
         fixed=bert.FIXED | {"use_task_id": (False,)},
         known=("task_type_vocab_size",),

@@ -11,7 +11,7 @@ from bert_variants.convert.errors import ConvertError
 from bert_variants.convert.families import bert
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import Field, Settings
-from bert_variants.convert.rules import Rule, Table
+from bert_variants.convert.rules import Table
 from bert_variants.convert.tensors import Tensors
 from bert_variants.types import Vocab
 
@@ -21,12 +21,14 @@ GELU = {"gelu": "gelu_erf", "gelu_python": "gelu_erf"}  # that of the head is al
 def _table(call: registry.Call) -> Table:
     return Table(
         rules=(
-            *bert.embeddings("embeddings", "roberta.embeddings", "lm_head.decoder.weight"),
+            *bert.embeddings(
+                "embeddings", "roberta.embeddings", *bert.tied(call, "lm_head.decoder.weight")
+            ),
             *bert.layers("encoder/layers", "roberta.encoder.layer.{layer}"),
             *bert.dense("heads/pooler/dense", "roberta.pooler.dense", spare=bert.NO_POOLER),
             *bert.dense("heads/tokens/dense", "lm_head.dense"),
             *bert.norm("heads/tokens/norm", "lm_head.layer_norm"),
-            Rule("heads/tokens/bias", "lm_head.bias", also=("lm_head.decoder.bias",)),
+            *bert.projection(call, "lm_head"),
         ),
         ignored=(bert.BUFFERS, bert.TASKS),
         constants=bert.one_segment("roberta.embeddings", call, call.argument("width")),
@@ -77,6 +79,7 @@ FAMILIES = (
             *(field for field in bert.FIELDS if field.theirs != "hidden_act"),
             Field("hidden_act", "activation", "gelu", GELU),
             Field("type_vocab_size", "segments", 2),
+            bert.TIED,
         ),
         fixed=bert.FIXED,
         known=("max_position_embeddings",),
