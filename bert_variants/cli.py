@@ -31,6 +31,7 @@ VERBS = {
     "evaluate": "judge a run on held-out text",
     "ablate": "train the arms of a grid on equal terms and compare them",
     "convert": "move a model between this project and Hugging Face's files",
+    "export": "write a run as programs that run with jax alone",
     "fill-mask": "guess the [MASK] in a sentence",
     "show": "rows before and after corruption, in colour or as JSON lines",
     "report": "write a run's page: one HTML file that opens offline",
