@@ -155,7 +155,7 @@ def tokenizer(folder: Path, form: Form) -> Tokenizer:
 
 def _lowercase(path: Path) -> bool:
     """Whether no token of a vocabulary has a capital letter; names in brackets do not count."""
-    tokens = vocabulary_file.lines(vocabulary_file.read_bytes(path), str(path))
+    tokens = vocabulary_file.lines(vocabulary_file.read_bytes(str(path)), path.name)
     return not any(
         any("A" <= letter <= "Z" for letter in token)
         for token in tokens

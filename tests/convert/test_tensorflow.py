@@ -245,7 +245,7 @@ def test_the_state_of_an_optimizer_is_left_knowingly(pieces, tmp_path):
             if name != "global_step":
                 slots = ("Adam", "Adam_1") if "pooler" in name else ("adam_m", "adam_v")
                 arrays |= {f"{name}/{slot}": arrays[name] * 0 for slot in slots}
-        arrays["beta1_power"] = np.float32(0.9)
+        arrays["beta1_power"] = np.array(0.9, np.float32)
         arrays["output_weights"] = np.zeros((3, 12), np.float32)
 
     found = pretrained.look(changed(tmp_path, "bert", pieces, add))
@@ -289,7 +289,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         ("bert", {"attention_window": 3}, "attention_window is 3, a field of unknown meaning"),
         ("albert", {"inner_group_num": 2}, "inner_group_num is 2"),
         ("xlnet", {"d_head": 5}, "d_head is 5"),
-        ("electra", {"model_size": "small"}, "embedding_size|hidden_size"),
+        ("electra", {"embedding_size": 8}, "embedding_size is 8, but the variables have 7"),
         ("electra", {"model_hparam_overrides": []}, "expected an object"),
         ("electra", {"model_hparam_overrides": {"hidden_act": 3}}, "hidden_act is 3"),
         ("electra", {"model_hparam_overrides": {"window": 3}}, "unknown meaning: 'window'"),
