@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,85 @@ PUBLISHED: dict[str, Callable[[Path], Path]] = {
         p, "deberta-v2", "identity", lower=True, do_lower_case=True, split_by_punct=True
     ),
 }
+
+
+# Where transformers' class gives other ids or offsets than ours for the files of its family, by
+# the text's name in ``nasty.NASTY``. Every text that is listed must differ, and no other may.
+Different = Mapping[str, str]
+NONE: Different = {}
+CONTROLS = {"controls": "ids", "nul": "ids", "separators": "ids"}  # ours drop them, NEL too
+# "▁" in a text: a blank to transformers, a character to ours.
+BLANK_SIGN = {"blank_signs": "ids"}
+# Their StripAccents drops every mark, also vowels of India and the frame of a key; the authors'
+# code drops combining characters.
+MARKS = {"emoji": "ids", "indic": "offsets"}
+# A character of no width becomes a blank: they leave it out of the offsets, as they do blanks.
+NO_WIDTH = {"soft_hyphen": "offsets"}
+# Their unigram model knows how the special tokens are spelled, and finds them in text by itself.
+SPELLED = {"sentence_marks": "ids"}
+SPELLED_IN_BRACKETS = {"mask": "ids"}
+# Of a letter and an accent that the model's table makes one character, theirs point at the letter,
+# ours at both.
+COMPOSED = {"combining": "offsets"}
+# DeBERTa's class leaves the model's table out: full-width forms, ligatures, dots, ... stay.
+NO_TABLE = {
+    **dict.fromkeys(("chinese", "mixed", "japanese", "replacement", "marks", "numbers"), "ids"),
+    **dict.fromkeys(("ligatures", "full_width", "soft_hyphen"), "ids"),
+    "right_to_left": "offsets",
+    "korean": "offsets",
+}
+# It composes accents instead (NFC), and makes blanks of line ends and tabs, whatever the table.
+NFC = {"combining": "ids", "japanese": "offsets", "korean": "offsets", "replacement": "ids"}
+LINE_ENDS = {"white_space": "ids", "blank": "ids"}
+# It has a token for the blank before a mark that is cut off.
+BLANK_BEFORE_MARK = dict.fromkeys(("capitals", "marks", "quotes", "sharps"), "ids")
+DIFFERENT: Mapping[str, Different] = {
+    "albert": {**CONTROLS, **BLANK_SIGN, **MARKS, **NO_WIDTH, **SPELLED},
+    "albert_cased": {
+        **CONTROLS,
+        **BLANK_SIGN,
+        **NO_WIDTH,
+        **SPELLED,
+        **SPELLED_IN_BRACKETS,
+        **COMPOSED,
+    },
+    "xlnet": {**CONTROLS, **BLANK_SIGN, **MARKS, **NO_WIDTH, **SPELLED},
+    "deberta-v2": {**CONTROLS, **BLANK_SIGN, **NO_TABLE, **SPELLED_IN_BRACKETS, **COMPOSED},
+    "deberta-v2_plain": {**CONTROLS, **BLANK_SIGN, **NFC, **LINE_ENDS, **SPELLED_IN_BRACKETS},
+    "deberta-v2_marks": {
+        **CONTROLS,
+        **BLANK_SIGN,
+        **NFC,
+        **LINE_ENDS,
+        **BLANK_BEFORE_MARK,
+        **SPELLED,
+        **SPELLED_IN_BRACKETS,
+    },
+}
+
+
+def spans(tokenizer: Tokenizer, text: str, ids: list[int], offsets: Any) -> list[Any]:
+    """Where tokens stand. A blank alone stands nowhere; theirs point at some character.
+
+    transformers' offsets of pieces begin at the blank before the word, ours behind it.
+    """
+    found: list[Any] = []
+    for i, (start, end) in zip(ids, offsets, strict=True):
+        if tokenizer.tokens[i] == "▁":
+            found.append(None)
+            continue
+        if tokenizer.kind == "sentencepiece" or _keeps_blanks(tokenizer):
+            part = text[start:end]
+            start += len(part) - len(part.lstrip() if part.strip() else part.lstrip(" "))
+        found.append((int(start), int(end)))
+    return found
+
+
+def _keeps_blanks(tokenizer: Tokenizer) -> bool:
+    """DeBERTa v1's class leaves the blank in the offsets, RoBERTa's leaves it out."""
+    return tokenizer.tokens[tokenizer.vocab.cls] == "[CLS]" and tokenizer.kind == "byte_bpe"
+
+
+def digest(tokens: Sequence[str]) -> str:
+    """Of a vocabulary: equal exactly if all tokens are, in their order."""
+    return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
