@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bert_variants import loaded
-from bert_variants.convert import export
+from bert_variants.convert import export, pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +16,10 @@ class Options:
     """What to write.
 
     Attributes:
-        run: the run's directory.
+        run: the directory of a run, or anything that convert reads.
         batch: rows of a program, one program for each: 1,8; or any, for one that takes all.
         length: tokens of a row.
-        out: the directory to write, made whole or not at all; empty: export/ in the run.
+        out: the directory to write, made whole or not at all; empty: export/ in there.
         precision: of the matrix products.
     """
 
@@ -35,7 +34,7 @@ def main(options: Options) -> int:
     """Export, and say what was written."""
     batches = export.read_batches(options.batch)
     folder = Path(options.out) if options.out else Path(options.run) / "export"
-    model = loaded.load(options.run)
+    model = pretrained.from_pretrained(options.run)
     written = export.export(
         model, folder, batches=batches, length=options.length, precision=options.precision
     )

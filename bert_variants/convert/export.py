@@ -1,4 +1,4 @@
-"""A model as programs that run with jax alone: StableHLO, parameters, and what goes in and comes out.
+"""A model as programs that run with jax alone: StableHLO, parameters, and what goes in and out.
 
 ::
 

@@ -124,7 +124,6 @@ def test_each_platform_is_in_each_program(exported):
     for file in folder.glob("*.stablehlo"):
         program = jax.export.deserialize(bytearray(file.read_bytes()))
         assert program.platforms == ("cpu", "cuda", "tpu")
-        assert not program.uses_global_constants
         assert file.stat().st_size < 300_000  # no parameters in it
 
 
@@ -132,12 +131,12 @@ def test_other_rows_than_a_program_takes(exported):
     _, folder = exported
     program = jax.export.deserialize(bytearray((folder / "2x12.stablehlo").read_bytes()))
     parameters = dict(np.load(folder / export.PARAMETERS))
-    with pytest.raises(ValueError, match="Shape mismatch|shape"):
+    with pytest.raises(ValueError, match=r"Shape mismatch|shape"):
         program.call(parameters, *rows(3).values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["albert", "electra", "deberta_v2", "xlnet"])
+@pytest.mark.parametrize("name", ["albert", "discriminator", "roberta"])
 def test_other_models(tmp_path, name):
     model = made(name)
     (path,) = export.export(model, tmp_path / "x", batches=(3,), length=LENGTH, platforms=("cpu",))
