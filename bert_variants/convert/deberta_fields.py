@@ -44,6 +44,7 @@ def arguments(version: str, settings: Settings, found: Tensors) -> dict[str, Any
         "key_bias": version == V2,
         "embedding": 0 if embedding == width else embedding,
         "absolute": _absolute(settings, found),
+        "tied": _tied(settings, found),
     }
     if version == V2:
         made["convolution"] = _convolution(settings, problems)
@@ -114,6 +115,12 @@ def _relative(version: str, settings: Settings, problems: list[str]) -> str:
     return written
 
 
+def _tied(settings: Settings, found: Tensors) -> bool:
+    """A head that has a table of its own says so, and is the older one, and the table is there."""
+    said = settings.get("tie_word_embeddings", True)
+    return said or not any(name.endswith("cls.predictions.decoder.weight") for name in found)
+
+
 def _absolute(settings: Settings, found: Tensors) -> str:
     """Where positions go: a table that does not enter the input is the decoder's."""
     if settings.get("position_biased_input", True):
@@ -122,12 +129,13 @@ def _absolute(settings: Settings, found: Tensors) -> str:
     return "decoder" if decodes else "none"
 
 
-def widens(call: registry.Call) -> bool:
-    """Whether a dense layer stands between tables of another width and the encoder.
+def older(call: registry.Call) -> bool:
+    """Whether a model needs the older one of transformers' two heads for tokens.
 
-    Of the two heads of transformers only the older one can be as wide as the tables.
+    The other one is always as wide as the encoder and reads the table of words.
     """
-    return call.argument("embedding") not in (0, call.argument("width"))
+    widens = call.argument("embedding") not in (0, call.argument("width"))
+    return widens or not call.argument("tied")
 
 
 def said(call: registry.Call, vocab: Vocab) -> dict[str, Any]:
@@ -140,7 +148,7 @@ def said(call: registry.Call, vocab: Vocab) -> dict[str, Any]:
         "position_biased_input": call.argument("absolute") == "input",
         "relative_attention": relative is not None,
         "pos_att_type": [] if relative is None else relative.terms.split("+"),
-        "legacy": widens(call),
+        "legacy": older(call),
         "pooler_hidden_act": "gelu",
         "pooler_dropout": 0,
     }

@@ -116,6 +116,8 @@ def joined(parts: dict[str, config.Experiment], tied: bool) -> config.Experiment
         for name in COMMON
         if writer.argument(name) != reader.argument(name)
     ]
+    if not writer.argument("tied"):
+        problems.append("the generator's head has a table of its own, which a pair's has not.")
     places = {reader.argument("absolute"), writer.argument("absolute")}
     if "input" in places and len(places) > 1:
         problems.append("positions enter one of them with the tokens, the other otherwise.")

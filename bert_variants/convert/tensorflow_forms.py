@@ -192,7 +192,6 @@ def _xlnet_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
     Raises:
         ConvertError: heads of another width than ours have.
     """
-    del found
     width, heads = settings.get("d_model", 1024), settings.get("n_head", 16)
     d_head = settings.get("d_head", width // heads)
     wrong = f"d_head is {d_head}, in ours it is d_model / n_head, {width / heads:g}."
@@ -200,6 +199,7 @@ def _xlnet_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
     check(where, [wrong] if d_head * heads != width else [])
     return {
         "untie": settings.get("untie_r", False),
+        "tied": "model/lm_loss/weight" not in found,
         "memory": 384,
         "reuse": 256,
         "inner_dropout": 0.0,

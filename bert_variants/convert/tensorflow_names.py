@@ -24,6 +24,7 @@ TASKS = (
     (r"^(start_logits|end_logits|answer_class)/", OF_A_TASK),
     (r"^task_specific/", OF_A_TASK),
 )
+TABLE = "heads/tokens/table/embedding"  # of a head that is not tied
 NO_POOLER = "nothing of this model reads the pooled vector"
 NO_PAIR = "this model has no such head"
 NO_GENERATOR = "this model has no generator"
@@ -199,6 +200,7 @@ def xlnet(call: registry.Call) -> Table:
             *dense(f"{ours}/ffn/wide", f"{layer}/ff/layer_1"),
             *dense(f"{ours}/ffn/narrow", f"{layer}/ff/layer_2"),
             *norm(f"{ours}/ffn_norm", f"{layer}/ff/LayerNorm"),
+            *(() if call.argument("tied") else (Rule(TABLE, "model/lm_loss/weight"),)),
             Rule("heads/tokens/bias", "model/lm_loss/bias"),
             # the code spells this scope so
             *dense("heads/pooler/dense", "model/sequnece_summary/summary", NO_POOLER),

@@ -64,7 +64,7 @@ class Deberta(nn.Module):
         convolution: how many tokens the convolution beside the lowest layer reads; 0: none.
         positions: rows of the table of absolute positions, the longest row of tokens.
         segments: rows of the segment table; 0: no table.
-        dropout, attention_dropout, eps, activation, initialiser: as ``Bert``'s.
+        dropout, attention_dropout, eps, activation, initialiser, tied: as ``Bert``'s.
         vocab_size, wanted, precision, unroll, remat: set by the project.
     """
 
@@ -84,6 +84,7 @@ class Deberta(nn.Module):
     eps: float = 1e-7
     activation: str = "gelu_erf"
     initialiser: Literal["truncated_normal", "normal"] = "normal"
+    tied: bool = True
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
     precision: str = "float32"
@@ -123,7 +124,7 @@ class Deberta(nn.Module):
         scores = read.scores if "scores" in wanted else None
         plain = Outputs(hidden_BTD=read.top_BTD, layers=layers, scores=scores)
         width = self.embedding or self.width
-        heads = DebertaHeads(self.wanted, shape, width, "gelu_erf", name="heads")
+        heads = DebertaHeads(self.wanted, shape, width, "gelu_erf", self.tied, name="heads")
         return heads(plain, batch, embeddings.word.weights(), decoded_BTD)
 
 

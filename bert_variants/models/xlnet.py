@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -30,6 +30,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"norm/(scale|bias)$", PartitionSpec()),
     (r"query_(content|position|segment)$", PartitionSpec()),
     (r"word/embedding$", PartitionSpec("tensor", "fsdp")),
+    (r"heads/tokens/table/embedding$", PartitionSpec("tensor", "fsdp")),
     (r"heads/tokens/bias$", PartitionSpec("tensor")),
 )
 
@@ -95,6 +96,7 @@ class XLNet(nn.Module):
             there, its code the common rate.
         eps: of the LayerNorms.
         activation: gelu_tanh in the released models; relu is the code's default.
+        tied: as ``Bert``'s.
         initialiser: of everything but biases of dense layers (0), scales (1) and the query
             stream's start (Glorot's): normal of deviation 0.02.
         vocab_size, wanted, precision, unroll, remat: set by the project.
@@ -115,6 +117,7 @@ class XLNet(nn.Module):
     inner_dropout: float = 0.1
     eps: float = 1e-12
     activation: str = "gelu_tanh"
+    tied: bool = True
     initialiser: Literal["truncated_normal", "normal"] = "normal"
     vocab_size: int = 0
     wanted: tuple[tuple[str, int], ...] = ()
@@ -180,7 +183,7 @@ class XLNet(nn.Module):
         out = Dropout(self.dropout, name="output_dropout")
         last_BD = out(last_token(tops[0], batch.valid_BT), train=train)
         read_BPD = out(tops[1], train=train) if predicts else None
-        added = XLNetHeads(self.wanted, shape, self.vocab_size, name="heads")(
+        added = XLNetHeads(self.wanted, shape, self.vocab_size, self.tied, name="heads")(
             last_BD, read_BPD, word.weights()
         )
         return Outputs(
@@ -227,14 +230,24 @@ def last_token(hidden_BTD: Leaf, valid_BT: Leaf) -> jax.Array:
 
 
 class OutputBias(nn.Module):
-    """Logits by the rows of the word table and a bias, without a layer in between."""
+    """Logits by the rows of a table and a bias, without a layer in between.
+
+    Attributes:
+        vocab_size: V.
+        precision: see ops/precision.py.
+        own: how a table of its own starts; None: the table of words is used.
+    """
 
     vocab_size: int
     precision: str
+    own: Any = None
 
     @nn.compact
     def __call__(self, x_BPD: Leaf, table_VD: Leaf) -> jax.Array:
         """float32 [B, P, V]."""
+        if self.own is not None:
+            table = Table(*table_VD.shape, "tensor", initialiser=self.own, name="table")
+            table_VD = table.weights()
         bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,), jnp.float32)
         return tied_logits(x_BPD, table_VD, bias, self.precision)
 
@@ -245,11 +258,13 @@ class XLNetHeads(nn.Module):
     wanted: tuple[tuple[str, int], ...]
     shape: Shape
     vocab_size: int
+    tied: bool = True
 
     def setup(self) -> None:
         wanted = dict(self.wanted)
         if "token_logits_BPV" in wanted:
-            self.tokens = OutputBias(self.vocab_size, self.shape.precision)
+            own = None if self.tied else self.shape.initialiser
+            self.tokens = OutputBias(self.vocab_size, self.shape.precision, own)
         if "pooled_BD" in wanted or "pair_logits_BC" in wanted:
             self.pooler = Pooler(self.shape)
         if "pair_logits_BC" in wanted:

@@ -73,6 +73,11 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
             "hidden_act": "relu",
         },
     ),
+    "v2_untied": (
+        "v2",
+        38,
+        {**TWO, "pos_att_type": ["p2c"], "tie_word_embeddings": False, "embedding_size": 7},
+    ),
     "v2_far_convolution": (
         "v2",
         38,
@@ -166,6 +171,8 @@ OURS = {
     "absolute='none', convolution=3, positions=16, segments=3)",
     "v2_decoder": "deberta(layers=3, width=20, heads=4, ffn=22, "
     "relative='deberta_v2(reach=30, buckets=0, projections=\"own\", norm=False)', positions=16)",
+    "v1_untied": "deberta(layers=2, width=18, heads=2, relative='deberta_v1(reach=7)', "
+    "key_bias=False, absolute='none', positions=12, tied=False)",
     "plain": "deberta(layers=2, width=20, heads=5, relative='', absolute='input', positions=12)",
 }
 
@@ -235,7 +242,6 @@ def test_heads_of_a_released_v3_are_read(tmp_path):
         ({"talking_head": True}, "talking_head"),
         ({"pos_att_type": ["c2p", "p2p"], "relative_attention": True}, "p2p"),
         ({"pos_att_type": ["c2p"]}, "relative_attention is false"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"embedding_size": "wide"}, "embedding_size"),
     ],
 )

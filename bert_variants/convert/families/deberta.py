@@ -29,10 +29,19 @@ from bert_variants.convert.deberta_fields import (
     arguments,
     fits_v1,
     fits_v2,
+    older,
     said,
-    widens,
 )
-from bert_variants.convert.families.bert import BUFFERS, FIELDS, TASKS, dense, norm
+from bert_variants.convert.families.bert import (
+    BUFFERS,
+    FIELDS,
+    TASKS,
+    TIED,
+    dense,
+    norm,
+    projection,
+    tied,
+)
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import Field
 from bert_variants.convert.rules import TRANSPOSED, Change, Constant, Rule, Shape, Table
@@ -100,9 +109,9 @@ def _keys_of_distances(call: registry.Call) -> tuple[Constant, ...]:
     )
 
 
-def _tables() -> tuple[Rule, ...]:
+def _tables(call: registry.Call) -> tuple[Rule, ...]:
     theirs = f"{TRUNK}embeddings"
-    copy = (f"{OLD_HEAD}.decoder.weight",)
+    copy = tied(call, f"{OLD_HEAD}.decoder.weight")
     return (
         Rule("embeddings/word/embedding", f"{theirs}.word_embeddings.weight", also=copy),
         Rule("embeddings/position/embedding", f"{theirs}.position_embeddings.weight"),
@@ -135,8 +144,11 @@ def _encoder(version: str, heads: int) -> tuple[Rule, ...]:
     )
 
 
-def _token_head(older: bool) -> tuple[Rule, ...]:
-    """The head for masked tokens: written in one of two spellings, read in both."""
+def _token_head(call: registry.Call) -> tuple[Rule, ...]:
+    """The head for masked tokens: written in one of two spellings, read in both.
+
+    The older one alone may have a table of its own.
+    """
     new = _spelled(f"{HEAD}.dense", f"{HEAD}.LayerNorm", f"{HEAD}.bias")
     old = _spelled(
         f"{OLD_HEAD}.transform.dense",
@@ -144,7 +156,9 @@ def _token_head(older: bool) -> tuple[Rule, ...]:
         f"{OLD_HEAD}.bias",
         f"{OLD_HEAD}.decoder.bias",
     )
-    first, second = (old, new) if older else (new, old)
+    if not call.argument("tied"):
+        return (*old[:-1], *projection(call, OLD_HEAD))
+    first, second = (old, new) if older(call) else (new, old)
     return tuple(
         dataclasses.replace(a, also=(*a.also, *b.names)) for a, b in zip(first, second, strict=True)
     )
@@ -175,9 +189,9 @@ def table(version: str, call: registry.Call) -> Table:
     """The rules of a ``deberta``, in the form of v1 or of v2."""
     return Table(
         rules=(
-            *_tables(),
+            *_tables(call),
             *_encoder(version, call.argument("heads")),
-            *_token_head(widens(call)),
+            *_token_head(call),
             *_judge(),
         ),
         ignored=(BUFFERS, TASKS, POOLER),
@@ -192,6 +206,7 @@ def _fields(**defaults: Any) -> tuple[Field, ...]:
         *(dataclasses.replace(f, default=usual.get(f.theirs, f.default)) for f in FIELDS),
         Field("max_position_embeddings", "positions", 512),
         Field("type_vocab_size", "segments", 0),
+        TIED,
     )
 
 
@@ -200,7 +215,7 @@ _ONE = Family(
     model="deberta",
     config="deberta",
     fields=_fields(),
-    fixed={"tie_word_embeddings": (True,), "talking_head": (False,)},
+    fixed={"talking_head": (False,)},
     known=KNOWN,
     table=functools.partial(table, V1),
     architectures=(
@@ -221,7 +236,7 @@ _TWO = dataclasses.replace(
     fields=_fields(
         num_hidden_layers=24, hidden_size=1536, num_attention_heads=24, intermediate_size=6144
     ),
-    fixed={"tie_word_embeddings": (True,), "conv_groups": (1,)},
+    fixed={"conv_groups": (1,)},
     known=(*KNOWN, *KNOWN_V2),
     table=functools.partial(table, V2),
     architectures=(

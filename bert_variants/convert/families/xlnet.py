@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bert_variants import registry
 from bert_variants.convert.errors import check
-from bert_variants.convert.families.bert import TASKS, dense, norm
+from bert_variants.convert.families.bert import TASKS, TIED, dense, norm, tied
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import ACTIVATIONS, Field, Settings
 from bert_variants.convert.rules import Change, Constant, Rule, Shape, Table, reshaped
@@ -71,12 +71,13 @@ def table(call: registry.Call) -> Table:
     """The rules of an XLNet."""
     ours, theirs = "encoder/layers", LAYER
     split = by_heads(call)
+    own = () if tied(call, "") else (Rule("heads/tokens/table/embedding", "lm_loss.weight"),)
     return Table(
         rules=(
             Rule(
                 "word/embedding",
                 "transformer.word_embedding.weight",
-                also=("lm_loss.weight",),
+                also=tied(call, "lm_loss.weight"),
             ),
             Rule("start", START),
             *(
@@ -94,6 +95,7 @@ def table(call: registry.Call) -> Table:
             *dense(f"{ours}/ffn/wide", f"{theirs}.ff.layer_1"),
             *dense(f"{ours}/ffn/narrow", f"{theirs}.ff.layer_2"),
             *norm(f"{ours}/ffn_norm", f"{theirs}.ff.layer_norm"),
+            *own,
             Rule("heads/tokens/bias", "lm_loss.bias"),
         ),
         ignored=(
@@ -118,13 +120,14 @@ def arguments(settings: Settings, found: Tensors) -> dict[str, object]:
     Raises:
         ConvertError: lists what ours cannot do.
     """
-    del found
     width, heads = settings.get("d_model", 1024), settings.get("n_head", 16)
     d_head = settings.get("d_head", None)
     problems = []
     if d_head is not None and d_head * heads != width:
         problems.append(f"d_head is {d_head}, in ours it is d_model / n_head, {width / heads:g}.")
     made = {"untie": settings.get("untie_r", True), "masked": "hidden"}
+    if "lm_loss.weight" not in found:
+        made["tied"] = True
     for theirs, ours, default in (
         ("mem_len", "memory", 512),
         ("reuse_len", "reuse", None),
@@ -173,11 +176,11 @@ FAMILIES = (
             Field("dropout", "dropout", 0.1),
             Field("layer_norm_eps", "eps", 1e-12),
             Field("ff_activation", "activation", "gelu", ACTIVATIONS),
+            TIED,
         ),
         fixed={
             "attn_type": ("bi",),
             "same_length": (False,),
-            "tie_word_embeddings": (True,),
         },
         known=(
             *("d_head", "untie_r", "mem_len", "reuse_len", "clamp_len", "bi_data", "n_token"),
