@@ -79,6 +79,8 @@ class Rule:
             written.
         unread: further names under which theirs keeps numbers that it never reads. Read where no
             other is there, never compared, and written.
+        blank: the shape of the zeros that are written where our model has no such parameter, but
+            the class that reads them has; then ``spare`` says why they do not matter.
     """
 
     ours: str | tuple[str, ...]
@@ -88,6 +90,7 @@ class Rule:
     spare: str = ""
     copies: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    blank: Shape | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -272,7 +275,7 @@ def match(table: Table, shapes: Mapping[str, Shape], found: Tensors, where: str)
         elif len(inside) == len(rule.paths):
             takes.append(_take(rule, shapes, found, used, problems))
     for constant in table.constants:
-        if constant.theirs not in found or constant.theirs in used:
+        if constant.theirs not in found:
             continue
         if constant.harmless:
             left[constant.theirs] = constant.harmless
@@ -373,14 +376,16 @@ def export(table: Table, params: Mapping[str, Any], dtype: str = "float32") -> d
     made = {}
     for rule in table.rules:
         if rule.paths[0] not in params:
+            if rule.blank is not None:
+                zeros = np.zeros(rule.blank, np.float32)
+                made[rule.theirs] = in_memory(rule.theirs, zeros).cast(dtype)
             continue
         for number in rule.numbers(shapes):
             for theirs in (rule.theirs, *rule.copies, *rule.unread):
                 name = theirs.replace(LAYER, str(number))
                 made[name] = _outgoing(rule, params, shapes, number, name, dtype)
     for constant in table.constants:
-        if constant.theirs not in made:  # a rule of a part that this model has
-            made[constant.theirs] = in_memory(constant.theirs, constant.value()).cast(dtype)
+        made[constant.theirs] = in_memory(constant.theirs, constant.value()).cast(dtype)
     return made
 
 

@@ -17,7 +17,7 @@ from bert_variants.convert.errors import check
 from bert_variants.convert.families.bert import TASKS, TIED, dense, norm, tied
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import ACTIVATIONS, Field, Settings
-from bert_variants.convert.rules import Change, Constant, Rule, Shape, Table, reshaped
+from bert_variants.convert.rules import Change, Rule, Shape, Table, reshaped
 from bert_variants.convert.tensors import Tensors
 from bert_variants.types import Vocab
 
@@ -79,7 +79,7 @@ def table(call: registry.Call) -> Table:
                 "transformer.word_embedding.weight",
                 also=tied(call, "lm_loss.weight"),
             ),
-            Rule("start", START),
+            Rule("start", START, spare=NO_PREDICTIONS, blank=(1, 1, call.argument("width"))),
             *(
                 Rule(f"{ours}/attention/{o}/kernel", f"{theirs}.rel_attn.{t}", split)
                 for o, t in PROJECTIONS.items()
@@ -103,7 +103,6 @@ def table(call: registry.Call) -> Table:
             (r"^logits_proj\.", "the head of a task that this project has no head for"),
             (r"^(start_logits|end_logits|answer_class)\.", "SQuAD's head, a task's"),
         ),
-        constants=(Constant(START, (1, 1, call.argument("width")), "", harmless=NO_PREDICTIONS),),
         prefix="transformer.",
     )
 
