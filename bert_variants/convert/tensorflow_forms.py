@@ -15,6 +15,7 @@ from bert_variants import registry
 from bert_variants.convert import tensorflow_electra
 from bert_variants.convert import tensorflow_names as names
 from bert_variants.convert.errors import check
+from bert_variants.convert.families.xlnet import unequal_heads
 from bert_variants.convert.family import Architecture, Family
 from bert_variants.convert.fields import Field, Settings
 from bert_variants.convert.tensorflow_names import plain
@@ -192,11 +193,8 @@ def _xlnet_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
     Raises:
         ConvertError: heads of another width than ours have.
     """
-    width, heads = settings.get("d_model", 1024), settings.get("n_head", 16)
-    d_head = settings.get("d_head", width // heads)
-    wrong = f"d_head is {d_head}, in ours it is d_model / n_head, {width / heads:g}."
     where = f"{settings.where} describes a model that cannot be read"
-    check(where, [wrong] if d_head * heads != width else [])
+    check(where, unequal_heads(settings))
     return {
         "untie": settings.get("untie_r", False),
         "tied": "model/lm_loss/weight" not in found,

@@ -17,7 +17,7 @@ from bert_variants.convert import directory
 from bert_variants.convert.family import shapes_of
 from bert_variants.models import network
 from bert_variants.ops.attention import HIDDEN
-from bert_variants.train import leaves
+from bert_variants.train import leaves, step
 from bert_variants.types import Corrupted, Outputs, Vocab
 
 Params = Mapping[str, np.ndarray]
@@ -77,7 +77,7 @@ def run(experiment: config.Experiment, params: Params, vocab: int, batch: Corrup
 
 
 def text(seed: int, vocab: int, segments: int, length: int = 11, count: int = 3) -> Corrupted:
-    """Rows with padding, every position of which is asked for its token."""
+    """Rows with padding; every token of a row that has several is to be predicted."""
     rng = np.random.default_rng(seed)
     valid = np.arange(length) < np.array([length, length - 4, 1])[:count, None]
     ids = np.where(valid, rng.integers(1, vocab, (count, length)), 0).astype(np.int32)
@@ -88,9 +88,20 @@ def text(seed: int, vocab: int, segments: int, length: int = 11, count: int = 3)
         plain.replace(tokens_BT=ids, segments_BT=kinds.astype(np.int32), valid_BT=valid),
         inputs_BT=ids,
         at_BP=at,
-        targets_BP=np.zeros_like(at),
-        weights_BP=np.ones(at.shape, np.float32),
+        targets_BP=rng.integers(0, vocab, at.shape).astype(np.int32),
+        weights_BP=np.float32(valid & (valid.sum(axis=1) > 1)[:, None]),
     )
+
+
+def loss(outputs: Outputs, batch: Corrupted) -> float:
+    """Our loss for masked tokens, in nats."""
+    (mlm,) = step.objectives_of(config.Experiment(objectives="mlm"))
+    return float(mlm.objective(outputs, jax.tree.map(jnp.asarray, batch)).loss.value())
+
+
+def labels(batch: Corrupted) -> np.ndarray:
+    """What transformers takes as labels: -100 where nothing is predicted."""
+    return np.where(batch.weights_BP > 0, batch.targets_BP, -100)
 
 
 def attention(outputs: Outputs, valid_BT: np.ndarray) -> np.ndarray:

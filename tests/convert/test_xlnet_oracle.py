@@ -60,10 +60,12 @@ def theirs(model: Any, batch: Any) -> dict[str, np.ndarray]:
             attention_mask=torch.from_numpy(batch.valid_BT).float(),
             perm_mask=one_hot.clone(),
             target_mapping=one_hot.clone(),
+            labels=torch.from_numpy(both_ways.labels(batch)).long(),
             output_hidden_states=True,
             output_attentions=True,
         )
     return {
+        "loss": outputs.loss.numpy(),
         "hidden": torch.stack(outputs.hidden_states[::2]).numpy(),  # of both streams by turns
         "attention": torch.stack([content for content, _ in outputs.attentions]).numpy(),
         "logits": outputs.logits.numpy(),
@@ -80,6 +82,7 @@ def compare(found: Any, expected: dict[str, np.ndarray], batch: Any) -> None:
     mine = np.asarray(found.token_logits_BPV)
     several = valid & (valid.sum(axis=1) > 1)[:, None]  # a token alone has nothing to read
     assert_close(mine[several], expected["logits"][several], "token logits")
+    np.testing.assert_allclose(both_ways.loss(found, batch), expected["loss"], rtol=1e-6)
 
 
 def read_whole(experiment: config.Experiment) -> config.Experiment:
@@ -172,6 +175,7 @@ def test_layers_that_do_not_share_are_not_read_as_sharing(tmp_path):
         ({"attn_type": "uni"}, "attn_type"),
         ({"same_length": True}, "same_length"),
         ({"d_head": 7}, "d_head is 7"),
+        ({"d_head": "7"}, "d_head is '7'"),
         ({"mem_len": "long"}, "mem_len"),
         ({"ff_activation": "silu"}, "ff_activation"),
     ],

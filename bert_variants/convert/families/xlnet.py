@@ -110,6 +110,15 @@ def table(call: registry.Call) -> Table:
 # ------------------------------------------------------------- config.json
 
 
+def unequal_heads(settings: Settings) -> list[str]:
+    """What is wrong with ``d_head``: in ours all heads together are as wide as the model."""
+    width, heads = settings.get("d_model", 1024), settings.get("n_head", 16)
+    said = settings.get("d_head", None)
+    if said is None or (isinstance(said, int) and said * heads == width):
+        return []
+    return [f"d_head is {said!r}, in ours {heads} heads share {width} equally."]
+
+
 def arguments(settings: Settings, found: Tensors) -> dict[str, object]:
     """What of our model the fields say that mean several of ours, or "none" by null or -1.
 
@@ -119,11 +128,7 @@ def arguments(settings: Settings, found: Tensors) -> dict[str, object]:
     Raises:
         ConvertError: lists what ours cannot do.
     """
-    width, heads = settings.get("d_model", 1024), settings.get("n_head", 16)
-    d_head = settings.get("d_head", None)
-    problems = []
-    if d_head is not None and d_head * heads != width:
-        problems.append(f"d_head is {d_head}, in ours it is d_model / n_head, {width / heads:g}.")
+    problems = unequal_heads(settings)
     made = {"untie": settings.get("untie_r", True), "masked": "hidden"}
     if "lm_loss.weight" not in found:
         made["tied"] = True
