@@ -7,6 +7,7 @@ newer ones others. They are put together here, and where two of them disagree it
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ CONFIG, SPECIALS_MAP, ADDED = (
 )
 FAST, MODEL_CONFIG = "tokenizer.json", "config.json"
 MOST_BYTES_OF_A_VOCABULARY = 64 << 20
+_LOG = logging.getLogger(__name__)
 
 _ROBERTA = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 _ALBERT = {"pad": "<pad>", "unk": "<unk>", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -142,7 +144,10 @@ class Folder:
             ConvertError: a value of another kind.
         """
         usual = self.kind.usual[name]
-        value = self.config[name] if name in self.config else usual
+        if name not in self.config:
+            _LOG.info("%s does not say %s: %r, as %s does.", self.path, name, usual, self.name)
+            return usual
+        value = self.config[name]
         if not (isinstance(value, bool) or value is usual):
             where = self.path / CONFIG
             raise ConvertError(f"{where}: {name} is {value!r}, expected true or false.")

@@ -8,6 +8,7 @@ version of the library is there, and so that equal tokenizers have equal bytes.
 from __future__ import annotations
 
 import base64
+import functools
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -265,6 +266,7 @@ def _scored(parts: Parts, change: Change) -> list[list[Any]]:
     return rows
 
 
+@functools.cache
 def combining() -> str:
     """The class of all characters that ``unicodedata.combining`` knows, for a regular expression.
 

@@ -25,7 +25,7 @@ START = {
     "origin": "scratch",
     "host": "secret-host",
     "platform": "Linux",
-    "command": ["train", "/home/secret"],
+    "command": ["train", "/private/secret"],
     "processes": 1,
     "devices": 8,
     "versions": {"python": "3.11", "jax": "0.10.2", "devices": "8 x tpu v4"},
@@ -41,7 +41,7 @@ def model(**changes: Any) -> loaded.Loaded:
         data=config.Data(source="text('wiki/*.txt')", length=32),
         model=MODEL,
         objectives="mlm + 0.5*nsp",
-        run=config.Run(steps=40, batch=8, dir="/home/secret/run", seed=3),
+        run=config.Run(steps=40, batch=8, dir="/private/secret/run", seed=3),
     )
     made = dataclasses.replace(made, **changes)
     net = network.build(made, tokenizer.vocab.size)

@@ -197,6 +197,8 @@ class SentencePiece(Tokenizer):
         offsets[itself] = found[itself]
         part = empty & ~itself
         offsets[part, 1] = np.minimum(offsets[part, 0] + 1, len(points))
+        # A blank between two parts is part of the character too.
+        offsets[:, 1] = np.maximum.accumulate(offsets[:, 1])
         return offsets
 
     def _comma_splits(self) -> dict[int, tuple[int, ...]]:
