@@ -36,8 +36,9 @@ def crc32c(data: np.ndarray, before: int = 0) -> int:
     # what does not fill whole rows is taken first, so that the rest ends with the message
     first = data.size % (4 * _NARROW)
     second = data.size % (4 * _WIDE)
+    table = _bytes_table()
     for byte in data[:first].tolist():
-        s = _bytes_table()[(s ^ byte) & 0xFF] ^ (s >> 8)
+        s = table[(s ^ byte) & 0xFF] ^ (s >> 8)
     s = _rows(s, data[first:second], _NARROW)
     return _rows(s, data[second:], _WIDE) ^ _ALL
 

@@ -50,6 +50,8 @@ def refuse(path: str | Path) -> ConvertError:
 
 def one_line(name: str) -> str:
     """A command that makes ``model.safetensors`` of a pickle, with torch's own safe reader."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        name = "FILE"  # a name that a shell or Python would read as more than a name
     return (
         'python -c "import torch, safetensors.torch as s; '
         f"w = torch.load('{name}', map_location='cpu', weights_only=True); "
@@ -173,7 +175,9 @@ class _Archive:
         for at in range(0, member.size, _CHUNK):
             crc = zlib.crc32(self.source.read(start + at, min(_CHUNK, member.size - at)), crc)
         if crc != member.crc:
-            raise ConvertError(f"{self.source.path}: {name} is damaged, its checksum is another.")
+            # torch.serialization.set_crc32_options(False) writes zeros
+            why = "its checksum is another" if member.crc else "or was saved without checksums"
+            raise ConvertError(f"{self.source.path}: {name} is damaged, {why}.")
         self._checked.add(name)
 
     def _start(self, member: _Member) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from bert_variants.convert.errors import ConvertError
 
-MOST_VALUES = 150_000  # that a program makes; a tensor takes about twelve
+MOST_VALUES = 100_000  # that a program makes; a tensor takes about twelve
 
 STORAGES = {
     "DoubleStorage": "float64",

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from convert.test_pretrained import TOKENS, made
 
+import bert_variants as bv
+from bert_variants import cli
 from bert_variants.convert import export
 from bert_variants.convert.errors import ConvertError
 from bert_variants.loaded import Loaded
@@ -160,6 +162,21 @@ def test_what_is_refused(tmp_path, changes, what):
     with pytest.raises(ConvertError, match=what):
         export.export(made(), tmp_path / "x", **{"batches": (1,), "length": LENGTH, **changes})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line(tmp_path, capsys):
+    """Of a directory of transformers, which is read as a run is."""
+    bv.save_pretrained(made(), tmp_path / "published")
+    out = tmp_path / "out"
+    argv = ["export", str(tmp_path / "published"), "--batch", "3", "--length", str(LENGTH)]
+    assert cli.main([*argv, "--out", str(out)]) == 0
+    assert f"{out / '3x12.stablehlo'} (" in capsys.readouterr().out
+    program = jax.export.deserialize(bytearray((out / "3x12.stablehlo").read_bytes()))
+    given = rows(3)
+    found = program.call(dict(np.load(out / export.PARAMETERS)), *given.values())
+    same({n: np.asarray(x) for n, x in found.items()}, expected(made(), given))
+    assert cli.main([*argv, "--out", str(out)]) == 3
+    assert "holds out already" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(exported):
