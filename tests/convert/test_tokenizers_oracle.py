@@ -226,3 +226,27 @@ def test_alberts_own_vocabulary(shared_data: Path, tmp_path: Path) -> None:
 
 # Special tokens that text spells.
 ALBERT_DIFFERS = ("sentence_marks",)
+
+
+def test_pieces_that_users_define(tmp_path: Path) -> None:
+    """XLNet's model has marks that are found in text first; the rest of the word goes on behind.
+
+    Out of the model alone, transformers' class begins a word behind each of them.
+    """
+    control = ["<cls>", "<sep>", "<pad>", "<mask>", "<eod>"]
+    defined = ["<eop>", ".", "(", ")", "-", "–", "£", "€"]
+    model = nasty.spm_model("xlnet", control_symbols=control, user_defined_symbols=defined)
+    folder = nasty.folder_of(tmp_path / "in", "xlnet", {"spiece.model": model})
+    ours = tokenizers.read(folder)
+    text = "a.b <eop>"
+    assert [ours.tokens[i] for i in ours.encode(text).ids] == ["▁a", ".", "b", "▁", "<eop>"]
+    assert theirs_of(folder).tokenize(text)[:3] == ["▁a", ".", "▁b"]
+    theirs = theirs_of(written(ours, tmp_path / "out", "xlnet"))
+    assert differing(ours, theirs, nasty.NASTY) == {**nasty.SPELLED, **nasty.COMPOSED}
+    # Named as a special token, it is no text.
+    said = {"additional_special_tokens": ["<eop>", "<eod>"]}
+    named = nasty.folder_of(tmp_path / "named", "xlnet", {"spiece.model": model}, **said)
+    special = tokenizers.read(named)
+    eop = ours.tokens.index("<eop>")
+    assert eop in special.vocab.specials
+    assert eop not in special.encode(text).ids
