@@ -7,13 +7,14 @@
     vocab.txt, or 30k-clean.model, or spiece.model                 the vocabulary
 
 Which of the four a checkpoint is, its variables say. Whether a vocabulary is lower-cased stands in
-no file: here it is if none of its tokens has a capital letter, which is so of all published ones.
+no file of the published ones: it is if none of its tokens has a capital letter.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from bert_variants.convert.tensors import Stored, Tensors
 from bert_variants.loaded import Loaded
 from bert_variants.registry import Call
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.text.tokenizers import vocabulary_file
+from bert_variants.text.tokenizers import settings, vocabulary_file
+from bert_variants.text.tokenizers.sentencepiece import MODEL
 from bert_variants.train import leaves
 
 STEP = "global_step"
@@ -72,7 +74,8 @@ def look(path: Path) -> tuple[Model, Tokenizer]:
             f"{prefix} is no checkpoint of BERT, ALBERT, ELECTRA or XLNet: no variable of it is "
             f"called as theirs are. It begins with {', '.join(sorted(found)[:3])}."
         )
-    experiment = form.family.experiment_of(_settings(prefix, form), found)
+    said = _settings(prefix, form)
+    experiment = form.family.experiment_of(said, found)
     rows = _rows(prefix, found)
     call = resolved(registry.lookup("model", experiment.model))
     plan = match(table_of(form, call), shapes_of(experiment, rows), found, str(prefix))
@@ -85,7 +88,15 @@ def look(path: Path) -> tuple[Model, Tokenizer]:
         arrays=plan.arrays,
         left=plan.left,
     )
-    return model, tokenizer(prefix.parent, form)
+    return model, tokenizer(prefix.parent, form, _lowercase(said))
+
+
+def _lowercase(said: Settings) -> bool | None:
+    """What ELECTRA's settings say of the vocabulary; the others' say nothing."""
+    lower = said.get("do_lower_case", None)
+    if lower is not None and not isinstance(lower, bool):
+        raise ConvertError(f"{said.where}: do_lower_case is {lower!r}, expected true or false.")
+    return lower
 
 
 def _settings(prefix: Path, form: Form) -> Settings:
@@ -127,40 +138,47 @@ def table_of(form: Form, call: Call) -> Table:
     return Table(table.rules, table.ignored, (one,))
 
 
-def tokenizer(folder: Path, form: Form) -> Tokenizer:
+def tokenizer(folder: Path, form: Form, lowercase: bool | None = None) -> Tokenizer:
     """The tokenizer beside a checkpoint.
+
+    Args:
+        folder: of the checkpoint. Where this project wrote it, the tokenizer is as it was.
+        form: of the checkpoint.
+        lowercase: whether a WordPiece vocabulary is lower-cased; None: as its tokens are.
 
     Raises:
         ConvertError: no vocabulary there, or several.
         TokenizerError: one that is damaged.
     """
-    for pattern in (VOCABULARIES, PIECES):
-        there = sorted(folder.glob(pattern))
-        if len(there) > 1:
-            named = ", ".join(path.name for path in there)
-            raise ConvertError(f"{folder} holds several vocabularies: {named}. Leave one.")
-        if there and pattern == VOCABULARIES:
-            call = registry.write(
-                "wordpiece", {"file": str(there[0]), "lowercase": _lowercase(there[0])}
-            )
-            return registry.lookup("tokenizer", call)().build([])
-        if there and form.pieces:
-            call = registry.write(
-                "sentencepiece", {"file": str(there[0]), "normalization": form.normalization}
-            )
-            return registry.lookup("tokenizer", call)().build([])
-    wanted = f"vocab.txt or {form.pieces}" if form.pieces else "vocab.txt"
-    raise ConvertError(f"{folder} holds no vocabulary: put {wanted} beside the checkpoint.")
+    if (folder / settings.NAME).is_file():
+        return _tokenizer("saved", dir=str(folder))
+    words = sorted(folder.glob(VOCABULARIES))
+    there = words or (sorted(folder.glob(PIECES)) if form.normalization else [])
+    if len(there) > 1:
+        named = ", ".join(path.name for path in there)
+        raise ConvertError(f"{folder} holds several vocabularies: {named}. Leave one.")
+    if not there:
+        wanted = "vocab.txt or a SentencePiece model" if form.normalization else "vocab.txt"
+        raise ConvertError(f"{folder} holds no vocabulary: put {wanted} beside the checkpoint.")
+    file = str(there[0])
+    if not words:
+        return _tokenizer("sentencepiece", file=file, normalization=form.normalization)
+    lower = has_no_capitals(there[0]) if lowercase is None else lowercase
+    return _tokenizer("wordpiece", file=file, lowercase=lower)
 
 
-def _lowercase(path: Path) -> bool:
-    """Whether no token of a vocabulary has a capital letter; names in brackets do not count."""
+def _tokenizer(name: str, **arguments: Any) -> Tokenizer:
+    return registry.lookup("tokenizer", registry.write(name, arguments))().build([])
+
+
+def has_no_capitals(path: Path) -> bool:
+    """Whether no token of a vocabulary has a capital letter.
+
+    Names in brackets do not count: "[PAD]", and "<S>" of the Chinese vocabulary.
+    """
     tokens = vocabulary_file.lines(vocabulary_file.read_bytes(str(path)), path.name)
-    return not any(
-        any("A" <= letter <= "Z" for letter in token)
-        for token in tokens
-        if not (token.startswith("[") and token.endswith("]"))
-    )
+    named = re.compile(r"\[.*\]|<.*>", re.DOTALL)
+    return not any(re.search("[A-Z]", token) for token in tokens if not named.fullmatch(token))
 
 
 # ------------------------------------------------------------- writing
@@ -185,10 +203,10 @@ def write(made: Loaded, folder: Path) -> tuple[str, ...]:
     vocabulary = _vocabulary(form, made.tokenizer)
     shapes = {path: tuple(array.shape) for path, array in params.items()}
     rows = rows_of(shapes)
-    vocab = made.tokenizer.vocab
-    settings = tensorflow_forms.settings_of(form, call, dataclasses.replace(vocab, size=rows))
+    vocab = dataclasses.replace(made.tokenizer.vocab, size=rows)
+    said = tensorflow_forms.settings_of(form, call, vocab)
     write_bundle(folder / form.checkpoint, variables(form, call, params, made.step))
-    write_file(folder / form.settings_file, (json.dumps(settings, indent=2) + "\n").encode())
+    write_file(folder / form.settings_file, (json.dumps(said, indent=2) + "\n").encode())
     for name, data in vocabulary.items():
         write_file(folder / name, data)
     return (f"{form.checkpoint} of {form.family.model_type}, with {form.settings_file}",)
@@ -216,14 +234,11 @@ def variables(
     return made
 
 
-def _vocabulary(form: Form, tokenizer: Tokenizer) -> dict[str, bytes]:
-    """The files of a tokenizer as the original code names them."""
-    files = tokenizer.files()
-    wrong = f"the tokenizer is {tokenizer.kind}, which {form.family.model_type}'s code has not."
-    if tokenizer.kind == "wordpiece" and form.family.model_type != "xlnet":
-        return {"vocab.txt": files["vocab.txt"]}
-    check(
-        "this model cannot be written as a TensorFlow checkpoint",
-        [wrong] if not form.pieces or "spiece.model" not in files else [],
-    )
-    return {form.pieces: files["spiece.model"]}
+def _vocabulary(form: Form, tokenizer: Tokenizer) -> Mapping[str, bytes]:
+    """The files of a tokenizer: the vocabulary, and how this project finds its settings again."""
+    kind, name = tokenizer.kind, form.family.model_type
+    pieces = form.normalization and kind == "sentencepiece" and MODEL in tokenizer.files()
+    words = kind == "wordpiece" and name != "xlnet"
+    wrong = [] if pieces or words else [f"the tokenizer is {kind}, which {name}'s code has not."]
+    check("this model cannot be written as a TensorFlow checkpoint", wrong)
+    return tokenizer.files()

@@ -37,8 +37,7 @@ class Form:
         settings_file: that says its sizes.
         needs_settings: whether the file must be there.
         checkpoint: what it is called when it is written.
-        pieces: what its SentencePiece model is called, if it has one.
-        normalization: of the text in front of that model.
+        normalization: of the text in front of a SentencePiece model; empty: it has none.
     """
 
     family: Family
@@ -46,7 +45,6 @@ class Form:
     settings_file: str
     needs_settings: bool
     checkpoint: str
-    pieces: str = ""
     normalization: str = ""
 
 
@@ -236,7 +234,6 @@ FORMS = (
         settings_file="xlnet_config.json",
         needs_settings=True,
         checkpoint="xlnet_model.ckpt",
-        pieces="spiece.model",
         normalization="xlnet",
     ),
     Form(
@@ -252,7 +249,6 @@ FORMS = (
         settings_file="albert_config.json",
         needs_settings=True,
         checkpoint="model.ckpt-best",
-        pieces="30k-clean.model",
         normalization="albert",
     ),
     Form(
