@@ -81,10 +81,16 @@ def export(
         The programs, in the order of ``batches``.
 
     Raises:
-        ConvertError: sizes that the model does not take, or a folder that is there already.
+        ConvertError: sizes that the model does not take, a folder that is there already, or another
+            precision than float32 on a GPU machine.
     """
     folder = Path(folder)
     _check(model, batches, length)
+    if precision != "float32" and jax.default_backend() == "gpu":
+        raise ConvertError(
+            f"{precision} on a GPU traces its fused attention, which no other platform has. Set "
+            "JAX_PLATFORMS=cpu for the export; the program runs on GPUs all the same."
+        )
     check_absent([folder])
     make_folder(folder.absolute().parent)
     forward = _forward(model, precision)
@@ -145,7 +151,8 @@ def _forward(model: Loaded, precision: str) -> Any:
     experiment = model.config
     run = dataclasses.replace(experiment.run, precision=precision, remat=False)
     experiment = dataclasses.replace(experiment, run=run)
-    net = network.build(experiment, model.network.module.vocab_size)
+    # layers are laid out as for a CPU, so that the same programs come of every machine
+    net = network.build(experiment, model.network.module.vocab_size, backend="cpu")
 
     def forward(
         parameters: Mapping[str, Leaf], tokens_BT: Leaf, segments_BT: Leaf, valid_BT: Leaf

@@ -164,6 +164,21 @@ def test_what_is_refused(tmp_path, changes, what):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_bfloat16(tmp_path, monkeypatch):
+    model = made()
+    sizes = {"batches": (3,), "length": LENGTH, "precision": "bfloat16"}
+    (path,) = export.export(model, tmp_path / "x", **sizes)
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert "bf16" in program.mlir_module()
+    found = program.call(dict(np.load(path.parent / export.PARAMETERS)), *rows(3).values())
+    for name, x in expected(model, rows(3)).items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], x, rtol=0.05, atol=0.1)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(ConvertError, match="Set JAX_PLATFORMS=cpu for the export"):
+        export.export(model, tmp_path / "y", **sizes)
+
+
 def test_the_command_line(tmp_path, capsys):
     """Of a directory of transformers, which is read as a run is."""
     bv.save_pretrained(made(), tmp_path / "published")
