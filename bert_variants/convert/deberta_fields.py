@@ -37,7 +37,7 @@ def arguments(version: str, settings: Settings, found: Tensors) -> dict[str, Any
         ConvertError: lists what ours cannot do.
     """
     problems: list[str] = []
-    width = settings.get("hidden_size", 1536 if version == V2 else 768)
+    width = settings.said_or("hidden_size", 1536 if version == V2 else 768)
     embedding = _whole(settings, "embedding_size", width, problems)
     made = {
         "relative": _relative(version, settings, problems),
@@ -48,7 +48,7 @@ def arguments(version: str, settings: Settings, found: Tensors) -> dict[str, Any
     }
     if version == V2:
         made["convolution"] = _convolution(settings, problems)
-        heads = settings.get("num_attention_heads", 24)
+        heads = settings.said_or("num_attention_heads", 24)
         size = _whole(settings, "attention_head_size", width // max(1, heads), problems)
         if size * heads != width:
             problems.append(
@@ -59,7 +59,7 @@ def arguments(version: str, settings: Settings, found: Tensors) -> dict[str, Any
 
 
 def _whole(settings: Settings, name: str, default: int, problems: list[str]) -> int:
-    value = settings.get(name, default)
+    value = settings.said_or(name, default)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     problems.append(f"{name} is {value!r}, expected a whole number.")
@@ -73,7 +73,7 @@ def _convolution(settings: Settings, problems: list[str]) -> int:
         return 0
     if kernel % 2 == 0:
         problems.append(f"conv_kernel_size is {kernel}, expected an odd number.")
-    mine, common = settings.get("conv_act", "tanh"), settings.get("hidden_act", "gelu")
+    mine, common = settings.said_or("conv_act", "tanh"), settings.said_or("hidden_act", "gelu")
     if mine not in ACTIVATIONS or ACTIVATIONS[mine] != ACTIVATIONS[common]:
         problems.append(f"conv_act is {mine!r}, hidden_act {common!r}: ours has one for both.")
     return kernel
@@ -81,10 +81,10 @@ def _convolution(settings: Settings, problems: list[str]) -> int:
 
 def _relative(version: str, settings: Settings, problems: list[str]) -> str:
     """Our call-string for the attention; empty for one that knows no distances."""
-    said = settings.get("pos_att_type", None) or []
+    said = settings.said_or("pos_att_type", None) or []
     parts = said.split("|") if isinstance(said, str) else said
     terms = [str(part).strip().lower() for part in parts] if isinstance(parts, list) else [""]
-    if not settings.get("relative_attention", False):
+    if not settings.said_or("relative_attention", False):
         if terms:
             problems.append(
                 f"relative_attention is false, but pos_att_type is {said!r}, which changes the "
@@ -99,10 +99,10 @@ def _relative(version: str, settings: Settings, problems: list[str]) -> str:
         reach = _whole(settings, "max_position_embeddings", 512, problems)
     values: dict[str, Any] = {"reach": reach, "terms": "+".join(sorted(terms))}
     if version == V2:
-        normed = str(settings.get("norm_rel_ebd", "none")).lower().split("|")
+        normed = str(settings.said_or("norm_rel_ebd", "none")).lower().split("|")
         values |= {
             "buckets": max(0, _whole(settings, "position_buckets", -1, problems)),
-            "projections": "shared" if settings.get("share_att_key", False) else "own",
+            "projections": "shared" if settings.said_or("share_att_key", False) else "own",
             "norm": "layer_norm" in [part.strip() for part in normed],
         }
     usual = disentangled.PRESETS[PRESETS[version]]
@@ -117,13 +117,13 @@ def _relative(version: str, settings: Settings, problems: list[str]) -> str:
 
 def _tied(settings: Settings, found: Tensors) -> bool:
     """A head that has a table of its own says so, and is the older one, and the table is there."""
-    said = settings.get("tie_word_embeddings", True)
+    said = settings.said_or("tie_word_embeddings", True)
     return said or not any(name.endswith("cls.predictions.decoder.weight") for name in found)
 
 
 def _absolute(settings: Settings, found: Tensors) -> str:
     """Where positions go: a table that does not enter the input is the decoder's."""
-    if settings.get("position_biased_input", True):
+    if settings.said_or("position_biased_input", True):
         return "input"
     decodes = any(name.endswith("embeddings.position_embeddings.weight") for name in found)
     return "decoder" if decodes else "none"

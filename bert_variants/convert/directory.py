@@ -90,8 +90,8 @@ def look(path: Path) -> Model:
     folder = path if path.is_dir() else path.parent
     found = tensors(path)
     settings = Settings(read_json(folder / CONFIG), str(folder / CONFIG))
-    family = families.of_model_type(settings.get("model_type", None), settings.where)
-    rows = settings.get("vocab_size", None)
+    family = families.of_model_type(settings.said_or("model_type", None), settings.where)
+    rows = settings.said_or("vocab_size", None)
     if not isinstance(rows, int) or isinstance(rows, bool) or not 0 < rows < 2**31:
         raise ConvertError(f"{settings.where}: vocab_size is {rows!r}, expected a number of rows.")
     read = family.experiment_of(settings, found)
@@ -173,7 +173,7 @@ def _agree(
             f"{settings.where} is of type {family.model_type}, our {family.model}, and {OURS} "
             f"beside it says {model}. Delete {OURS} to read the directory as it is."
         )
-    pad = settings.get("pad_token_id", 0)
+    pad = settings.said_or("pad_token_id", 0)
     vocab = Vocab(size=rows, pad=pad if isinstance(pad, int) else 0, unk=0, cls=0, sep=0, mask=0)
     said, found = (family.hf_config_of(one, vocab, ()) for one in (experiment, read))
     differ = sorted(k for k in set(said) - CHANGES_NOTHING if said[k] != found[k])

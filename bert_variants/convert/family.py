@@ -137,7 +137,7 @@ class Family:
             arguments[field.ours] = value
             problems += why
         for name, allowed in self.fixed.items():
-            value = settings.get(name, allowed[0])
+            value = settings.said_or(name, allowed[0])
             if not any(value is one or (value == one and value is not None) for one in allowed):
                 able = " or ".join(map(repr, allowed))
                 problems.append(f"{name} is {value!r}, our model '{self.model}' does {able} only.")

@@ -56,7 +56,7 @@ class Settings:
     values: Mapping[str, Any]
     where: str
 
-    def get(self, name: str, default: Any) -> Any:
+    def said_or(self, name: str, default: Any) -> Any:
         """The value, or transformers' own default."""
         return self.values[name] if name in self.values else default
 
@@ -80,7 +80,7 @@ class Field:
 
     def read(self, settings: Settings) -> tuple[Any, list[str]]:
         """Ours, and what is wrong with theirs."""
-        value = settings.get(self.theirs, self.default)
+        value = settings.said_or(self.theirs, self.default)
         if self.values is not None:
             if not isinstance(value, str) or value not in self.values:
                 known = ", ".join(map(repr, self.values))

@@ -36,7 +36,8 @@ from bert_variants.convert.tensors import Stored, Tensors
 from bert_variants.loaded import Loaded
 from bert_variants.registry import Call
 from bert_variants.text.tokenizer import Tokenizer
-from bert_variants.text.tokenizers import settings, vocabulary_file
+from bert_variants.text.tokenizers import settings as saved_settings
+from bert_variants.text.tokenizers import vocabulary_file
 from bert_variants.text.tokenizers.sentencepiece import MODEL
 from bert_variants.train import leaves
 
@@ -74,8 +75,8 @@ def look(path: Path) -> tuple[Model, Tokenizer]:
             f"{prefix} is no checkpoint of BERT, ALBERT, ELECTRA or XLNet: no variable of it is "
             f"called as theirs are. It begins with {', '.join(sorted(found)[:3])}."
         )
-    said = _settings(prefix, form)
-    experiment = form.family.experiment_of(said, found)
+    settings = _settings(prefix, form)
+    experiment = form.family.experiment_of(settings, found)
     rows = _rows(prefix, found)
     call = resolved(registry.lookup("model", experiment.model))
     plan = match(table_of(form, call), shapes_of(experiment, rows), found, str(prefix))
@@ -88,14 +89,14 @@ def look(path: Path) -> tuple[Model, Tokenizer]:
         arrays=plan.arrays,
         left=plan.left,
     )
-    return model, tokenizer(prefix.parent, form, _lowercase(said))
+    return model, tokenizer(prefix.parent, form, _lowercase(settings))
 
 
-def _lowercase(said: Settings) -> bool | None:
+def _lowercase(settings: Settings) -> bool | None:
     """What ELECTRA's settings say of the vocabulary; the others' say nothing."""
-    lower = said.get("do_lower_case", None)
+    lower = settings.said_or("do_lower_case", None)
     if lower is not None and not isinstance(lower, bool):
-        raise ConvertError(f"{said.where}: do_lower_case is {lower!r}, expected true or false.")
+        raise ConvertError(f"{settings.where}: do_lower_case is {lower!r}, expected true or false.")
     return lower
 
 
@@ -150,7 +151,7 @@ def tokenizer(folder: Path, form: Form, lowercase: bool | None = None) -> Tokeni
         ConvertError: no vocabulary there, or several.
         TokenizerError: one that is damaged.
     """
-    if (folder / settings.NAME).is_file():
+    if (folder / saved_settings.NAME).is_file():
         return _tokenizer("saved", dir=str(folder))
     words = sorted(folder.glob(VOCABULARIES))
     there = words or (sorted(folder.glob(PIECES)) if form.normalization else [])

@@ -93,8 +93,8 @@ def _electra_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
         "dropout": float(said.get("hidden_dropout_prob", 0.1)),
         "attention_dropout": float(said.get("attention_probs_dropout_prob", 0.1)),
         "activation": ACTIVATIONS[said.get("hidden_act", "gelu")],
-        "temperature": settings.get("temperature", 1.0),
-        "disallow_correct": settings.get("disallow_correct", False),
+        "temperature": settings.said_or("temperature", 1.0),
+        "disallow_correct": settings.said_or("disallow_correct", False),
     }
     if writer is not None:
         made |= _writer_arguments(writer, "generator/embeddings/word_embeddings" in found)
@@ -109,7 +109,7 @@ def _electra_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
 
 def _overrides(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """``model_hparam_overrides`` without what is no size, and what is wrong with it."""
-    said = settings.get("model_hparam_overrides", {})
+    said = settings.said_or("model_hparam_overrides", {})
     if not isinstance(said, dict):
         return {}, [f"model_hparam_overrides is {said!r}, expected an object."]
     problems, fine = [], {}
@@ -147,7 +147,7 @@ def _contradictions(
     settings: Settings, said: dict[str, Any], judge: _Network, embedding: int
 ) -> list[str]:
     """Where hparams.json says another size than the variables have."""
-    size = settings.get("model_size", None)
+    size = settings.said_or("model_size", None)
     if size is None:
         return []
     if size not in _SIZES:
@@ -159,7 +159,7 @@ def _contradictions(
         ("hidden_size", width, judge.width),
         ("num_hidden_layers", layers, judge.layers),
         ("intermediate_size", said.get("intermediate_size", 4 * width), judge.ffn),
-        ("embedding_size", settings.get("embedding_size", None) or usual, embedding),
+        ("embedding_size", settings.said_or("embedding_size", None) or usual, embedding),
     )
     return [
         f"{name} is {value!r}, but the variables have {there}."

@@ -194,7 +194,7 @@ def _xlnet_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
     where = f"{settings.where} describes a model that cannot be read"
     check(where, unequal_heads(settings))
     return {
-        "untie": settings.get("untie_r", False),
+        "untie": settings.said_or("untie_r", False),
         "tied": "model/lm_loss/weight" not in found,
         "memory": 384,
         "reuse": 256,

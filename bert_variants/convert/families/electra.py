@@ -52,7 +52,7 @@ def _arguments(settings: Settings, found: Tensors) -> dict[str, str]:
     """Which of the two it is: a generator has a head for tokens."""
     if not any(name.startswith("generator_") for name in found):
         return {"generator": "uniform"}
-    if settings.get("hidden_act", "gelu") not in ("gelu", "gelu_python"):
+    if settings.said_or("hidden_act", "gelu") not in ("gelu", "gelu_python"):
         raise ConvertError(
             f"{settings.where}: hidden_act is {settings.values['hidden_act']!r}, and the head of a "
             "generator is always gelu; ours has one activation."

@@ -112,8 +112,8 @@ def table(call: registry.Call) -> Table:
 
 def unequal_heads(settings: Settings) -> list[str]:
     """What is wrong with ``d_head``: in ours all heads together are as wide as the model."""
-    width, heads = settings.get("d_model", 1024), settings.get("n_head", 16)
-    said = settings.get("d_head", None)
+    width, heads = settings.said_or("d_model", 1024), settings.said_or("n_head", 16)
+    said = settings.said_or("d_head", None)
     if said is None or (isinstance(said, int) and said * heads == width):
         return []
     return [f"d_head is {said!r}, in ours {heads} heads share {width} equally."]
@@ -129,7 +129,7 @@ def arguments(settings: Settings, found: Tensors) -> dict[str, object]:
         ConvertError: lists what ours cannot do.
     """
     problems = unequal_heads(settings)
-    made = {"untie": settings.get("untie_r", True), "masked": "hidden"}
+    made = {"untie": settings.said_or("untie_r", True), "masked": "hidden"}
     if "lm_loss.weight" not in found:
         made["tied"] = True
     for theirs, ours, default in (
@@ -137,14 +137,14 @@ def arguments(settings: Settings, found: Tensors) -> dict[str, object]:
         ("reuse_len", "reuse", None),
         ("clamp_len", "clamp", -1),
     ):
-        value = settings.get(theirs, default)
+        value = settings.said_or(theirs, default)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             problems.append(f"{theirs} is {value!r}, expected a whole number or null.")
         else:
             made[ours] = max(0, value or 0)
-    common = settings.get("dropout", 0.1)
+    common = settings.said_or("dropout", 0.1)
     for theirs in ("attention_dropout", "inner_dropout"):
-        made[theirs] = settings.get(theirs, common)
+        made[theirs] = settings.said_or(theirs, common)
     check(f"{settings.where} describes a model that cannot be read", problems)
     return made
 
