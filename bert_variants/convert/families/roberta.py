@@ -39,7 +39,8 @@ def _table(call: registry.Call) -> Table:
 def _arguments(settings: Settings, found: Tensors) -> dict[str, int]:
     """The rows of positions: what the file counts, less padding's and those before it."""
     del found
-    pad, rows = settings.said_or("pad_token_id", 1), settings.said_or("max_position_embeddings", 512)
+    pad = settings.said_or("pad_token_id", 1)
+    rows = settings.said_or("max_position_embeddings", 512)
     for name, value in (("pad_token_id", pad), ("max_position_embeddings", rows)):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
             raise ConvertError(f"{settings.where}: {name} is {value!r}, expected a whole number.")
