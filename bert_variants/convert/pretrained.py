@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import jax
 
 from bert_variants import loaded, registry
 from bert_variants.convert import (
@@ -160,7 +160,8 @@ def from_pretrained(path: str | Path) -> Loaded:
     if kind_of(path) == "run":
         return loaded.load(path)
     found = look(path)
-    flat = {name: jnp.asarray(array) for name, array in found.model.arrays()}
+    # nobody else has these arrays: on a CPU they need not be copied
+    flat = {n: jax.device_put(x, may_alias=True) for n, x in found.model.arrays()}
     return loaded.of(
         found.model.experiment,
         leaves.nested(flat),

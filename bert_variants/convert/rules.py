@@ -16,6 +16,7 @@ counts the layers, and layer i stands under the name with i in it::
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -217,19 +218,25 @@ class Plan:
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Our parameters one after the other, float32, each read when it is asked for.
 
+        The largest come first: whoever keeps all of them and needs each twice for a moment, to copy
+        it to a device, has the least of them by then.
+
         Raises:
             ConvertError: a copy that is not equal to its original; whatever a file says when it is
                 read.
         """
-        for take in self.takes:
+        for take in sorted(self.takes, key=self._size, reverse=True):
             yield from self._read(take)
+
+    def _size(self, take: Take) -> int:
+        return sum(math.prod(self.shapes[path]) for path in take.rule.paths)
 
     def _read(self, take: Take) -> Iterator[tuple[str, np.ndarray]]:
         rule = take.rule
         if not rule.stacked and len(rule.paths) == 1:
             yield rule.paths[0], self._one(take, 0)[0]
             return
-        made = {path: np.empty(self.shapes[path], np.float32) for path in rule.paths}
+        made = {path: aligned(self.shapes[path]) for path in rule.paths}
         for number in range(len(take.sources)):
             for path, array in zip(rule.paths, self._one(take, number), strict=True):
                 made[path][number if rule.stacked else ...] = array
@@ -248,6 +255,14 @@ class Plan:
         back = take.rule.change.back(array)
         several = back if isinstance(back, tuple) else (back,)
         return tuple(np.ascontiguousarray(x, np.float32) for x in several)
+
+
+def aligned(shape: Shape) -> np.ndarray:
+    """An empty float32 array that jax can take on a CPU without copying it: it begins at a multiple
+    of 64 bytes."""
+    room = np.empty(math.prod(shape) + 16, np.float32)
+    first = -room.ctypes.data % 64 // 4
+    return room[first : first + math.prod(shape)].reshape(shape)
 
 
 def match(table: Table, shapes: Mapping[str, Shape], found: Tensors, where: str) -> Plan:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from bert_variants import config, loaded, registry
@@ -66,4 +67,6 @@ def write(
         versions=resume.versions(),
         held_out={},
     )
-    checkpoint.write(folder, dict(arrays), meta)
+    host = jax.devices("cpu")[0]
+    params = {path: jax.device_put(array, host, may_alias=True) for path, array in arrays}
+    checkpoint.write(folder, params, meta)

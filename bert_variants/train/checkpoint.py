@@ -46,6 +46,7 @@ from bert_variants.train.state import TrainState
 
 FOLDER = "checkpoints"
 ITEMS = ("params", "rest", "meta")
+_AT_ONCE = 32 << 20  # bytes of a large array that are packed at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,12 +322,14 @@ def load(run_dir: Path, *, host: bool = False) -> Saved:
     raise CheckpointError(f"no checkpoint in {folder} is valid:\n" + "\n".join(reasons))
 
 
-def write(run_dir: Path, params: Mapping[str, np.ndarray], meta: Meta) -> None:
+def write(run_dir: Path, params: Mapping[str, jax.Array], meta: Meta) -> None:
     """Write a checkpoint of parameters alone: to use and to begin from, not to go on with.
+
+    Beside them it takes as much memory as the largest has, not as much as all have.
 
     Args:
         run_dir: has no checkpoint yet.
-        params: their paths -> arrays in host memory.
+        params: their paths -> arrays, on the host's own device.
         meta: whose ``leaves`` are set here.
 
     Raises:
@@ -344,14 +347,23 @@ def write(run_dir: Path, params: Mapping[str, np.ndarray], meta: Meta) -> None:
     meta = dataclasses.replace(meta, leaves=digest.written(leaves, table))
     inside, rest = leaves_of.items(leaves)
     save = ocp.args.StandardSave
-    with _manager(folder) as manager:
+    at_once = _AT_ONCE + max(leaf.nbytes for leaf in params.values())
+    chunks = jax.tree.map(lambda leaf: ocp.SaveArgs(chunk_byte_size=_AT_ONCE), inside)
+    handlers = {
+        "params": ocp.StandardCheckpointHandler(save_concurrent_gb=at_once / 1e9),
+        "rest": ocp.StandardCheckpointHandler(),
+        "meta": ocp.JsonCheckpointHandler(),
+    }
+    options = ocp.CheckpointManagerOptions(
+        save_root_metadata=False, create=True, enable_async_checkpointing=False
+    )
+    with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
         manager.save(
             meta.step,
             args=ocp.args.Composite(
-                params=save(inside), rest=save(rest), meta=ocp.args.JsonSave(meta.write())
+                params=save(inside, chunks), rest=save(rest), meta=ocp.args.JsonSave(meta.write())
             ),
         )
-        manager.wait_until_finished()
     if not (folder / str(meta.step)).is_dir():
         raise CheckpointError(f"{folder} could not be written.")
     manifest.write(folder / str(meta.step))

@@ -57,12 +57,14 @@ def test_every_parameter_has_one_rule_and_every_tensor_one(name, size):
         inside = {p: s for p, s in shapes.items() if head_of(p, shapes) in ("", *classes)}
         assert uncovered(table, inside) == []
         assert {p for p in shapes if not p.startswith("heads/")} <= set(inside)
-        written = collections.Counter([r.theirs for r in table.rules])
-        written.update(constant.theirs for constant in table.constants)
-        for rule in table.rules:
-            if rule.paths[0] in inside:
-                assert written[rule.theirs] == 1, "a tensor of theirs is written twice"
-                assert rule.stacked == ("/layers/" in rule.paths[0]), rule.theirs
+        used = [rule for rule in table.rules if rule.paths[0] in inside]
+        written = collections.Counter(
+            name for rule in used for name in (rule.theirs, *rule.copies, *rule.unread)
+        )
+        assert set(written.values()) == {1}, "a tensor of theirs is written twice"
+        for rule in used:
+            if rule.stacked:
+                assert "/layers/" in rule.paths[0], rule.theirs
 
 
 @pytest.mark.parametrize("name", forms.FORMS)
@@ -155,7 +157,7 @@ def test_sizes_that_do_not_fit_each_other_are_refused():
         ("albert(sharing='ffn')", "", "its layers share their ffn alone"),
         ("bert()", "distilbert", "it has 2 segments, a DistilBERT none"),
         ("bert()", "roberta", "its positions begin at row 0"),
-        ("albert()", "bert", "it is our model 'albert'"),
+        ("albert()", "bert", "that is the form of our model 'bert'"),
         ("electra(generator='unigram')", "", "a unigram distribution, which is no network"),
         ("bert()", "bart", "model_type 'bart' cannot be read. Did you mean 'bert'"),
     ],

@@ -182,7 +182,7 @@ def test_one_tensor_is_in_memory_at_a_time():
     plan = match(TABLE, shapes_of(ours), theirs, "a folder")
     assert loads == ["net.one", "net.map"]  # those whose value decides whether it fits
     reading = plan.arrays()
-    assert next(reading)[0] == "word"
-    assert loads[2:] == ["net.word"]
-    assert next(reading)[0] == "layers/wide"
-    assert loads[3:] == ["net.layer.0.wide", "net.layer.1.wide"]
+    assert next(reading)[0] == "layers/query"  # with its key the largest
+    assert loads[2:] == ["net.layer.0.both", "net.layer.1.both"]
+    assert [path for path, _ in reading] == ["layers/key", "layers/wide", "word", "bias"]
+    assert loads[4:] == ["net.layer.0.wide", "net.layer.1.wide", "net.word", "net.bias"]

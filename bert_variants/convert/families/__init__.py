@@ -87,7 +87,9 @@ def of_model(model: str, heads: frozenset[str], form: str = "") -> Family:
     reasons = {}
     for family in able:
         fits = family.model == call.name
-        why = family.fits(call, heads) if fits else f"it is our model '{family.model}'."
+        why = (
+            family.fits(call, heads) if fits else f"that is the form of our model '{family.model}'."
+        )
         if not why:
             return family
         reasons[family.model_type] = why

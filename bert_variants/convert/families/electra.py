@@ -50,7 +50,7 @@ def _table(call: registry.Call) -> Table:
 
 def _arguments(settings: Settings, found: Tensors) -> dict[str, str]:
     """Which of the two it is: a generator has a head for tokens."""
-    if not any(name.startswith("generator_") for name in found):
+    if not any(name.startswith("generator_predictions.") for name in found):
         return {"generator": "uniform"}
     if settings.said_or("hidden_act", "gelu") not in ("gelu", "gelu_python"):
         raise ConvertError(
