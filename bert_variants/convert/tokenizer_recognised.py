@@ -18,7 +18,7 @@ from bert_variants.convert.layouts import Layout
 from bert_variants.text.tokenizers.albert_text import CHANGES, Change
 from bert_variants.text.tokenizers.byte_bpe import MERGES, VOCABULARY
 from bert_variants.text.tokenizers.byte_bpe_files import write_vocabulary
-from bert_variants.text.tokenizers.sentencepiece import MODEL
+from bert_variants.text.tokenizers.sentencepiece import MODEL, SCORES
 from bert_variants.text.tokenizers.sentencepiece_parts import (
     CONTROL,
     NORMAL,
@@ -28,6 +28,7 @@ from bert_variants.text.tokenizers.sentencepiece_parts import (
 )
 
 Json = Mapping[str, Any]
+LARGEST_SCORE = 1e30  # of a piece; they are logarithms of probabilities
 KINDS = {"WordPiece": "wordpiece", "BPE": "byte_bpe", "Unigram": "sentencepiece"}
 _SPACES = (
     {"type": "Strip", "strip_left": False, "strip_right": True},
@@ -157,7 +158,7 @@ def byte_bpe(fast: Json, where: str) -> tuple[dict[str, bytes], dict[str, Any]]:
 def sentencepiece(
     fast: Json, specials: Sequence[str], where: str
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """A ``.model`` of the same pieces and normaliser, and options of our SentencePiece.
+    """A file of the same pieces and normaliser, and options of our SentencePiece.
 
     Raises:
         ConvertError: lists every setting that ours do otherwise.
@@ -169,18 +170,35 @@ def sentencepiece(
     problems = []
     if type(unk) is not int or not 0 <= unk < len(pieces):
         problems.append(f"model.unk_id is {unk!r}, expected the id of a piece.")
-    if not all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in scores):
-        problems.append("model.vocab holds a score that is no number.")
+    numbers = [s for s in scores if isinstance(s, (int, float)) and not isinstance(s, bool)]
+    if len(numbers) < len(scores) or any(abs(s) > LARGEST_SCORE for s in numbers):
+        problems.append("model.vocab holds a score that is no number of 32 bits.")
     if "byte_fallback" in model and model["byte_fallback"] is not False:
         problems.append("model.byte_fallback is true, ours has none.")
+    if len(scores) != len(pieces):
+        problems.append("model.vocab is no list of pieces with scores.")
     normalization, charsmap, wrong = _normalization(fast)
     prefix, split_marks, more = _cuts(fast)
+    # All white space is a blank then, as in our reading of a ".vocab", and in no ".model".
+    as_scores = not charsmap and _splits_at_white_space(fast)
+    if as_scores and not prefix:
+        more.append("pre_tokenizer.prepend_scheme is 'never', ours is 'always'.")
+    if as_scores and any("\n" in piece for piece in pieces):
+        more.append("model.vocab holds a piece with a line end.")
     check(f"{where} is no SentencePiece of ours", [*problems, *wrong, *more])
+    options = {"normalization": normalization, "split_marks": split_marks}
+    if as_scores:
+        rows = zip(pieces, scores, strict=True)
+        return {SCORES: "".join(f"{piece}\t{score!r}\n" for piece, score in rows).encode()}, options
     kinds = [CONTROL if piece in specials else NORMAL for piece in pieces]
     kinds[unk] = UNKNOWN
     parts = Parts(tuple(pieces), tuple(map(float, scores)), tuple(kinds), charsmap, prefix)
-    options = {"normalization": normalization, "split_marks": split_marks}
     return {MODEL: model_of(parts)}, options
+
+
+def _splits_at_white_space(fast: Json) -> bool:
+    steps = _flat(fast["pre_tokenizer"] if "pre_tokenizer" in fast else None, "pretokenizers")
+    return {"type": "WhitespaceSplit"} in steps
 
 
 def _normalization(fast: Json) -> tuple[str, bytes, list[str]]:

@@ -12,11 +12,15 @@ Ids, offsets and rows are those of transformers, but for what ours do on purpose
 
 * Special tokens in raw text are text. In transformers, "[MASK]" in a text is the mask token
   (unless it is called with ``split_special_tokens=True``).
-* SentencePiece runs in its own library, with its own normaliser. What transformers put in its place
-  knows compiled tables of single characters and short sequences only.
-* ALBERT's and XLNet's numbers are cut before a comma ("2010" and ","), as their authors do.
+* SentencePiece runs in its own library, with the model's own normaliser. Control characters are
+  dropped before it, "▁" in a text is a character, and offsets begin behind the blank before a word.
+* ALBERT's and XLNet's text is made plain as their authors do: combining characters are dropped, and
+  not all marks, which would be vowels in India; numbers are cut before a comma ("2010" and ",").
+* DeBERTa v2's and v3's model keeps its table of characters. The class of transformers 5 leaves it
+  out, so that full-width forms and ligatures stay, and composes accents itself.
 * DeBERTa v1 gets rows as its authors build them, with one [SEP] between two texts.
 
+What is written follows ours in all of that but the first: its tokenizer.json says it.
 ``tests/convert/test_tokenizers_oracle.py`` holds each of these to what it says.
 """
 

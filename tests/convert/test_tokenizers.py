@@ -349,6 +349,37 @@ def test_pieces_that_are_not_ours(own: dict[str, Tokenizer], tmp_path: Path) -> 
     refused(edited(own["albert"], tmp_path / "c", "bert"), "is a sentencepiece, but the class")
 
 
+def test_files_of_older_versions(own: dict[str, Tokenizer], tmp_path: Path) -> None:
+    """As transformers 4 and earlier wrote them: other steps that do the same."""
+    steps = json.loads(
+        (written(own["albert"], tmp_path / "x", "albert") / "tokenizer.json").read_bytes()
+    )["normalizer"]["normalizers"]
+    table = next(step for step in steps if step["type"] == "Precompiled")
+    quotes = [{"type": "Replace", "pattern": {"String": q}, "content": '"'} for q in ("``", "''")]
+    plain = [{"type": t} for t in ("NFKD", "StripAccents", "Lowercase")]
+    once = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+    folder = edited(
+        own["albert"],
+        tmp_path,
+        "albert",
+        normalizer={"type": "Sequence", "normalizers": [*quotes, *plain, table, once]},
+        pre_tokenizer={
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True},
+            ],
+        },
+    )
+    fast = json.loads((folder / "tokenizer.json").read_bytes())
+    del fast["model"]["type"], fast["model"]["byte_fallback"]
+    (folder / "tokenizer.json").write_text(json.dumps(fast))
+    change(folder, pad_token="[PAD]", unk_token="[UNK]")
+    assert encodings(tokenizers.read(folder)) == encodings(own["albert"])
+    folder = edited(own["albert"], tmp_path / "b", "albert", model__vocab=[["[UNK]", 1e35]])
+    refused(folder, "a score that is no number of 32 bits")
+
+
 def test_other_rows_are_pointed_out(own: dict[str, Tokenizer], tmp_path: Path) -> None:
     out = written(own["albert"], tmp_path, "albert")
     fast = json.loads((out / "tokenizer.json").read_bytes())
