@@ -100,7 +100,7 @@ class Loaded:
         shares_PV = np.asarray(jax.nn.softmax(logits_PV, axis=-1))
         best_PK = np.argsort(-shares_PV, axis=-1, kind="stable")[:, :top]
         return [
-            [Guess(self._token(v), float(shares[v])) for v in best]
+            [Guess(self._token(int(v)), float(shares[v])) for v in best]
             for best, shares in zip(best_PK, shares_PV, strict=True)
         ]
 

@@ -22,6 +22,8 @@ def changed(path: str, value) -> Experiment:
         ("mlm + nsp", ((1.0, "mlm()"), (1.0, "nsp()"))),
         ("0.5*mlm + 2*nsp()", ((0.5, "mlm()"), (2.0, "nsp()"))),
         (" a(x=1)+b + 3 * c(y='+') ", ((1.0, "a(x=1)"), (1.0, "b()"), (3.0, "c(y='+')"))),
+        ("", ()),
+        (" ", ()),
     ],
 )
 def test_objective_terms(text, expected):
@@ -31,7 +33,6 @@ def test_objective_terms(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be read"),
         ("mlm +", "cannot be read"),
         ("mlm - nsp", "cannot read"),
         ("mlm*0.5", "a weight is a number in front"),

@@ -337,7 +337,7 @@ def write(run_dir: Path, params: Mapping[str, jax.Array], meta: Meta) -> None:
     """
     folder = run_dir.absolute() / FOLDER
     leaves = leaves_of.named(leaves_of.nested(params), {"step": np.int32(meta.step)})
-    table = digest.host_digests(leaves)
+    table = digest.host_digests({name: np.asarray(leaf) for name, leaf in leaves.items()})
     bad = digest.non_finite(leaves, table)
     if bad:
         raise CheckpointError(
