@@ -29,8 +29,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"layers/.*narrow/bias$", PartitionSpec()),
     (r"norm/(scale|bias)$", PartitionSpec()),
     (r"query_(content|position|segment)$", PartitionSpec()),
-    (r"word/embedding$", PartitionSpec("tensor", "fsdp")),
-    (r"heads/tokens/table/embedding$", PartitionSpec("tensor", "fsdp")),
+    (r"(word|table)/embedding$", PartitionSpec("tensor", "fsdp")),
     (r"heads/tokens/bias$", PartitionSpec("tensor")),
 )
 
