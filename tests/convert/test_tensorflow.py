@@ -160,3 +160,13 @@ def test_electra_without_its_settings(pieces, tmp_path):
     call = registry.lookup("model", again.config.model)
     assert [call.argument(n) for n in ("heads", "generator_width", "generator_heads")] == [3, 48, 1]
     both_ways.same(flat(again), flat(made))
+
+
+def test_through_a_run(pieces, tmp_path):
+    """A checkpoint becomes a run, and the run the same files again, byte for byte."""
+    pretrained.save_pretrained(model_of("bert", pieces), tmp_path / "first", form="tensorflow")
+    pretrained.convert(tmp_path / "first" / "bert_model.ckpt", tmp_path / "run")
+    pretrained.convert(tmp_path / "run", tmp_path / "second", form="tensorflow")
+    for path in sorted((tmp_path / "first").iterdir()):
+        if path.name != pretrained.README:
+            assert (tmp_path / "second" / path.name).read_bytes() == path.read_bytes(), path.name
