@@ -156,7 +156,8 @@ def test_a_vocabulary_larger_than_the_table_is_refused(tmp_path):
 def test_two_networks_are_saved_and_converted_as_one_model(tmp_path):
     experiment = forms.experiment_of(forms.PAIRS["electra"], "mlm + 50*replaced_token")
     params = forms.random_params(experiment, len(TOKENS))
-    model = loaded.of(experiment, leaves.nested(params), tokenizer())
+    arrays = leaves.nested({path: jax.numpy.asarray(x) for path, x in params.items()})
+    model = loaded.of(experiment, arrays, tokenizer())
     notes = bv.save_pretrained(model, tmp_path / "out", dtype="float32")
     assert notes == (
         "discriminator/: read by transformers.ElectraForPreTraining",
