@@ -75,7 +75,7 @@ def slope(lengths: Sequence[float], ratios: Sequence[float]) -> float:
 
 
 def jobs(size: Any, lengths: Sequence[int]) -> dict[tuple[str, int, str], tuple[Any, int]]:
-    """(arm, A, split or nothing) -> (one call, tokens that it predicts in each row of the batch)."""
+    """(arm, A, split or nothing) -> (one call, tokens that it predicts in a row of a batch)."""
     from benchmarks import reading
 
     found: dict[tuple[str, int, str], tuple[Any, int]] = {}
@@ -96,7 +96,7 @@ def measure(size: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     made = jobs(size, options.lengths)
     calls = {name: job for name, (job, _) in made.items()}
     taken = turns.in_turn(calls, options.rounds, options.least, options.patience)
-    found = {name: turns.medians(turns_) for name, turns_ in taken.items()}
+    found = {name: turns.medians(times) for name, times in taken.items()}
     lines = []
     for split, share in SPLITS.items():
         for length in options.lengths:
@@ -108,7 +108,7 @@ def measure(size: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
                 tokens = made[name][1] * size.batch
                 line[arm] = found[name]["ms"] / tokens
                 line[f"{arm}, core"] = found[name]["cpu_ms"] / tokens
-                line[f"{arm}, clean"] = f"{found[name]['clean']}/{found[name]['steps']}"
+                line[f"{arm}, clean"] = found[name]["clean"]
             line["ratio"] = line["window"] / line["segments"]
             line["core ratio"] = line["window, core"] / line["segments, core"]
             window, segments = macs(size, length, segment)
@@ -126,7 +126,7 @@ def fits(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         fit: dict[str, Any] = {"split": split, "slope": slope(lengths, ratios)}
         if len(own) > 1:
             fit["log-log slope"] = loglog_slope(lengths, ratios)
-            fit['by MACs'] = loglog_slope(lengths, [line["by MACs"] for line in own])
+            fit["by MACs"] = loglog_slope(lengths, [line["by MACs"] for line in own])
             fit["linear"] = SLOPE[0] <= fit["log-log slope"] <= SLOPE[1]
         if SPLITS[split] == 0.5:
             fit["above A/4"] = all(line["ratio"] > line["A"] / 4 for line in own)
@@ -161,7 +161,7 @@ def table(lines: list[dict[str, Any]]) -> str:
             times = "".join(f"{line[arm]:>12.4f}" for arm in ARMS)
             ratio, counted = line["ratio"], line["by MACs"]
             ratios = f"{ratio:>8.1f}{counted:>9.1f}{ratio / line['A']:>9.3f}"
-            loaded = [arm for arm in ARMS if int(line[f"{arm}, clean"].split("/")[0]) < 3]
+            loaded = [arm for arm in ARMS if line[f"{arm}, clean"] < 3]
             note = f"  loaded machine: {', '.join(loaded)}" if loaded else ""
             text.append(sizes + times + ratios + note)
     return "\n".join(text)

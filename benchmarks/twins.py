@@ -298,9 +298,7 @@ def worker(given: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     spec = Spec(**given)
     runtime.tune()
     model, loss_of = make(spec)
-    step = peer.train_step(
-        model, loss_of, bfloat16=spec.bfloat16, fused=True, device=spec.device
-    )
+    step = peer.train_step(model, loss_of, bfloat16=spec.bfloat16, fused=True, device=spec.device)
     return step, {"parameters": sum(p.numel() for p in model.parameters())}
 
 

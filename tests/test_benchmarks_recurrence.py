@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -132,8 +133,9 @@ def test_a_window_is_a_chunk_whose_last_state_counts():
 def test_vanilla_reads_nothing_to_the_right():
     module = reading.Vanilla(TOY, 8, last=False)
     tokens = jnp.asarray(TOY.text(8))
-    params = module.init(jax.random.key(0), tokens)
-    plain, changed = (module.apply(params, x) for x in (tokens, tokens.at[:, 5].set(7)))
+    params = jax.jit(module.init)(jax.random.key(0), tokens)
+    apply = jax.jit(module.apply)
+    plain, changed = (apply(params, x) for x in (tokens, tokens.at[:, 5].set(7)))
     differs = np.abs(plain - changed).max((0, 2)) > 0
     np.testing.assert_array_equal(np.flatnonzero(differs), [5, 6, 7])
 
@@ -218,7 +220,7 @@ def judged(tmp_path_factory):
     )
     tokenizer = prepare(data).tokenizer
     net = network.build(experiment, tokenizer.vocab.size)
-    params = net.init(keys.root(0), reading.rows(np.ones((1, 4)), last=False))
+    params = jax.jit(net.init)(keys.root(0), reading.rows(np.ones((1, 4)), last=False))
     params = jax.tree.map(lambda w: 4 * w if w.ndim > 1 else w, params)
     loaded = Loaded(experiment, net, params, tokenizer, 0)
     text = nats.held_out(experiment, 128)
@@ -260,6 +262,7 @@ def test_ways_of_reading_lose_what_the_model_says(judged):
 
 def test_a_run_of_another_model_is_refused(judged, monkeypatch):
     other = config.set_field(judged.loaded.config, "model", "bert()")
-    monkeypatch.setattr(nats, "load", lambda _: Loaded(other, None, None, None, 0))
+    loaded = dataclasses.replace(judged.loaded, config=other)
+    monkeypatch.setattr(nats, "load", lambda _: loaded)
     with pytest.raises(ConfigError, match="the model of runs/x is 'bert', expected"):
         nats.judged("runs/x", 8, 64)
