@@ -102,7 +102,28 @@ def deberta_v1(spec: Spec, given: dict[str, Any]) -> tuple[Any, Loss]:
 
     config = transformers.DebertaConfig(**sizes(spec), **disentangled())
     model = transformers.DebertaForMaskedLM(config)
+    if spec.bfloat16:
+        low_biases(model)
     return model, masked(lambda **rows: model.deberta(**rows), model.cls, given)
+
+
+def low_biases(model: Any) -> None:
+    """Let DeBERTa v1's queries and values be bfloat16 under autocast, as those of v2 are.
+
+    Its biases are added outside of any layer that autocast knows. So queries become float32, and
+    transformers fills what is hidden of the bfloat16 scores with float32's lowest number, which
+    fails: without this there would be no bfloat16 arm.
+    """
+    import torch
+    from torch.nn.utils import parametrize
+
+    class Low(torch.nn.Module):
+        def forward(self, bias: Any) -> Any:
+            return bias.to(torch.bfloat16)
+
+    for layer in model.deberta.encoder.layer:
+        for name in ("q_bias", "v_bias"):
+            parametrize.register_parametrization(layer.attention.self, name, Low(), unsafe=True)
 
 
 def deberta_v3(spec: Spec, given: dict[str, Any]) -> tuple[Any, Loss]:
