@@ -302,7 +302,7 @@ def full(size: Size, segment: int, memory: int) -> tuple[Any, Corrupted, Any]:
 
 
 def check(size: Size, length: int, segment: int) -> dict[str, float]:
-    """The largest differences between ways of reading that must agree, on a text of ``length``.
+    """How far ways of reading differ that must agree, on a text of ``length``; see ``apart``.
 
     ``segments``: states of segments, with a memory as long as the text and empty at its start,
     against those of one pass. ``cached``: logits with keys and values kept against logits with
@@ -336,8 +336,8 @@ def _segments_are_one_pass(size: Size, length: int, segment: int) -> float:
     for start in range(0, length, segment):
         part = text_BT[:, start : start + segment]
         outputs = apply(given, rows(part, last=False, carry=carry))
-        delta = outputs.hidden_BTD - expected[:, start : start + segment]
-        worst, carry = max(worst, float(jnp.abs(delta).max())), outputs.carry
+        worst = max(worst, apart(outputs.hidden_BTD, expected[:, start : start + segment]))
+        carry = outputs.carry
     return worst
 
 
@@ -350,5 +350,10 @@ def _cached_is_the_model(size: Size, segment: int, memory: int) -> float:
         part = rows(size.text(segment, seed=2 + number), last=False, carry=carry)
         expected, carry = run(given, part)
         found, held = step(given, part.inputs_BT, held)
-        worst = max(worst, float(jnp.abs(found - expected).max()))
+        worst = max(worst, apart(found, expected))
     return worst
+
+
+def apart(found: Leaf, expected: Leaf) -> float:
+    """The largest difference, as a share of the largest entry."""
+    return float(jnp.abs(found - expected).max() / jnp.abs(expected).max())
