@@ -280,6 +280,7 @@ def cached_segments(size: Size, segment: int, memory: int) -> Job:
     return job
 
 
+@functools.cache
 def full(size: Size, segment: int, memory: int) -> tuple[Any, Corrupted, Any]:
     """Compiled ``(params, batch) -> (logits, carry)``, a segment, and a memory that is full."""
     net, given = transformer_xl(size, memory), weights(size)

@@ -272,7 +272,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch", type=int, default=1, help="rows read side by side")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each arm at each length")
     parser.add_argument("--least", type=float, default=0.2, help="s of a turn")
-    parser.add_argument("--patience", type=float, default=30, help="s to wait for quiet, in all")
+    parser.add_argument("--patience", type=float, default=60, help="s to wait for quiet, in all")
     parser.add_argument("--run", default="", help="a trained transformer_xl: its losses too")
     parser.add_argument("--tokens", type=int, default=4096, help="held-out ones that are judged")
     parser.add_argument("--losses-only", action="store_true", help="time nothing")
