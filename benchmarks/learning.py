@@ -47,6 +47,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "transformer_xl": ("transformer_xl", {}),
 }
 SMALL = "wordpiece(size=1024)"  # the synthetic world has few words
+CUT = "wordpiece(size=256)"  # and this cuts some of them
 
 
 def pack() -> Path:
@@ -86,6 +87,7 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
     """A variant at size tiny over the common text."""
     made = parent(variant, options)
     text, held_out = source(options.source)
+    small = CUT if "whole_words" in made.corruption else SMALL
     steps = options.steps
     return dataclasses.replace(
         made,
@@ -93,15 +95,21 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
             made.data,
             source=text,
             held_out_source=held_out,
-            tokenizer="wordpiece(size=8192)" if options.source != "synthetic" else SMALL,
+            tokenizer=small
+            if options.source == "synthetic"
+            else f"wordpiece(size={options.pieces})",
             dir=str(options.dir / "data"),
-            length=128,
+            length=options.length,
         ),
-        model=registry.edit(made.model, dropout=0.0, attention_dropout=0.0),
-        optim=dataclasses.replace(made.optim, schedule="cosine()", warmup=max(1, steps // 20)),
+        model=registry.edit(made.model, dropout=0.0, attention_dropout=0.0, **narrow(options)),
+        optim=dataclasses.replace(
+            made.optim, schedule="cosine()", warmup=min(made.optim.warmup, steps // 10)
+        ),
         run=dataclasses.replace(
             made.run,
-            dir=str(options.dir / f"{options.source}-{variant}-{steps}"),
+            dir=str(
+                options.dir / f"{options.source}-{variant}-{steps}x{options.length}x{options.width}"
+            ),
             steps=steps,
             batch=32,
             microbatches=1,
@@ -111,6 +119,12 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
             log_every=max(1, steps // 50),
         ),
     )
+
+
+def narrow(options: argparse.Namespace) -> dict[str, int]:
+    """The sizes of ``--width``."""
+    width = options.width
+    return {"width": width, "ffn": 4 * width, "heads": max(1, width // 64)} if width else {}
 
 
 def ignorant(ready: setup.Setup, learnt: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -197,6 +211,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--source", default="synthetic", help="synthetic, wikipedia_en, ...")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--length", type=int, default=128, help="tokens of a row")
+    parser.add_argument("--width", type=int, default=0, help="of the models; 0: of size tiny, 128")
+    parser.add_argument("--pieces", type=int, default=8192, help="vocabulary of real text")
     parser.add_argument("--dir", type=Path, default=Path("runs/learning"))
     parser.add_argument("--json", default="", help="where to write the result")
     options = parser.parse_args(argv)

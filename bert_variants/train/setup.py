@@ -335,7 +335,7 @@ def _tell_caps(call: registry.Call, length: int) -> None:
         return
     most, rate = call.argument("max_predictions"), call.argument("rate")
     asked = masking.slots(length, rate)
-    if 0 < most < asked:
+    if 0 < most < asked - 1:  # one less is another way to round
         _LOG.warning(
             f"corruption '{call}' asks for {asked} of {length} tokens, but max_predictions is "
             f"{most}: at most {most / length:.1%} of a full row are predicted. For the whole rate "
