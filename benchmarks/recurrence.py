@@ -199,7 +199,7 @@ def plot(lines: list[dict[str, Any]], path: str) -> None:
     axes.set_yscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.set_xlabel("attention length A", color=INK)
-    axes.set_ylabel("ms a token, window over segments", color=INK)
+    axes.set_ylabel("times as fast as the window", color=INK)
     axes.grid(True, color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0, which="both")
