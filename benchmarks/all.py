@@ -1,9 +1,9 @@
-"""Every benchmark at its short setting, in about twelve minutes on 2 quiet cores.
+"""Every benchmark at its short setting, in about half an hour on 2 quiet cores.
 
     python -m benchmarks.all [FOLDER]
 
-Prints the tables and writes gemm.json, step.json, corruption.json, loader.json and compile.json
-into FOLDER (default: benchmarks/results).
+Prints the tables and writes gemm.json, loader.json, compile.json, corruption.json, recurrence.json,
+families.json and step.json into FOLDER (default: benchmarks/results).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks import compile as compiling
-from benchmarks import corruption, gemm, loader, step
+from benchmarks import corruption, families, gemm, loader, recurrence, step
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,6 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         "loader": (loader.main, []),
         "compile": (compiling.main, []),
         "corruption": (corruption.main, ["--shapes", "mini"]),
+        "recurrence": (recurrence.main, ["--rounds", "5"]),
+        "families": (families.main, ["--rounds", "5"]),
         "step": (step.main, ["--rounds", "5"]),
     }
     for name, (run, arguments) in jobs.items():

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,24 @@ from bert_variants.text.prepare import prepare
 from bert_variants.train import evaluate, fixed, loop, setup
 from bert_variants.types import Corrupted, Outputs
 
-VARIANTS = ("bert", "roberta", "albert", "spanbert", "bert_wwm", "ernie", "structbert")
+# name -> config, and what its get_config is told beside the size
+VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
+    "bert": ("bert", {}),
+    "roberta": ("roberta", {}),
+    "albert": ("albert", {}),
+    "spanbert": ("spanbert", {}),
+    "bert_wwm": ("bert_wwm", {}),
+    "ernie": ("ernie", {}),
+    "structbert": ("structbert", {}),
+    "electra": ("electra", {}),
+    "deberta_v1": ("deberta", {"version": "v1"}),
+    "deberta_v3": ("deberta", {"version": "v3"}),
+    "xlnet": ("xlnet", {}),
+    "xlnet_no_memory": ("xlnet", {"memory": "off"}),
+    "transformer_xl": ("transformer_xl", {}),
+}
 SMALL = "wordpiece(size=1024)"  # the synthetic world has few words
+CUT = "wordpiece(size=256)"  # and this cuts some of them
 
 
 def pack() -> Path:
@@ -54,9 +71,10 @@ def parent(variant: str, options: argparse.Namespace) -> config.Experiment:
     three.
     """
     chinese = options.source.endswith("_zh")
+    name, told = VARIANTS[variant]
     if variant == "bert_wwm" and chinese:
-        return config.get_config(variant, size="tiny", recipe="wwm")
-    made = config.get_config(variant, size="tiny")
+        told = {"recipe": "wwm"}
+    made = config.get_config(name, size="tiny", **told)
     if variant != "ernie":
         return made
     lexicon = registry.write("lexicon", {"file": str(pack() / "thuocl" / "*.tsv.xz")})
@@ -69,6 +87,7 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
     """A variant at size tiny over the common text."""
     made = parent(variant, options)
     text, held_out = source(options.source)
+    small = CUT if "whole_words" in made.corruption else SMALL
     steps = options.steps
     return dataclasses.replace(
         made,
@@ -76,15 +95,21 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
             made.data,
             source=text,
             held_out_source=held_out,
-            tokenizer="wordpiece(size=8192)" if options.source != "synthetic" else SMALL,
+            tokenizer=small
+            if options.source == "synthetic"
+            else f"wordpiece(size={options.pieces})",
             dir=str(options.dir / "data"),
-            length=128,
+            length=options.length,
         ),
-        model=registry.edit(made.model, dropout=0.0, attention_dropout=0.0),
-        optim=dataclasses.replace(made.optim, schedule="cosine()", warmup=max(1, steps // 20)),
+        model=registry.edit(made.model, dropout=0.0, attention_dropout=0.0, **narrow(options)),
+        optim=dataclasses.replace(
+            made.optim, schedule="cosine()", warmup=min(made.optim.warmup, steps // 10)
+        ),
         run=dataclasses.replace(
             made.run,
-            dir=str(options.dir / f"{options.source}-{variant}-{steps}"),
+            dir=str(
+                options.dir / f"{options.source}-{variant}-{steps}x{options.length}x{options.width}"
+            ),
             steps=steps,
             batch=32,
             microbatches=1,
@@ -96,13 +121,25 @@ def experiment(variant: str, options: argparse.Namespace) -> config.Experiment:
     )
 
 
-def ignorant(ready: setup.Setup) -> dict[str, dict[str, float]]:
-    """objective -> loss and accuracy of a model that always says the same."""
+def narrow(options: argparse.Namespace) -> dict[str, int]:
+    """The sizes of ``--width``."""
+    width = options.width
+    return {"width": width, "ffn": 4 * width, "heads": max(1, width // 64)} if width else {}
+
+
+def ignorant(ready: setup.Setup, learnt: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """objective -> loss and accuracy of a model that always says the same.
+
+    How many tokens a generator replaced is among the results of the run: ``learnt``.
+    """
     found = {}
     nats_V = np.asarray(evaluate.unigram_nats(ready.vocab))
     for objective in ready.objectives:
         reads = registry.entry("objective", objective.name).traits["reads"]
         (output, classes), *_ = reads.items()
+        if output == "replaced_logits_BT":
+            found[objective.name] = of_two(learnt[f"held_out/{objective.name}/replaced"])
+            continue
         if output == "pair_logits_BC":
             shares = [
                 judged(ready, objective, output, 20.0 * np.eye(classes)[c])["accuracy"]
@@ -113,6 +150,13 @@ def ignorant(ready: setup.Setup) -> dict[str, dict[str, float]]:
             priors = -nats_V
         found[objective.name] = judged(ready, objective, output, priors)
     return found
+
+
+def of_two(share: float) -> dict[str, float]:
+    """Of two classes, one of which has this share: its entropy, and always saying the other."""
+    other = 1.0 - share
+    loss = -sum(p * math.log(p) for p in (share, other) if p > 0)
+    return {"loss": loss, "accuracy": max(share, other)}
 
 
 def judged(ready: setup.Setup, objective: Any, output: str, logits: np.ndarray) -> dict[str, float]:
@@ -143,7 +187,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     ready = setup.make(made, prepare(made.data))
     result = loop.train(ready)
     rows = {}
-    for name, nothing in ignorant(ready).items():
+    for name, nothing in ignorant(ready, result.held_out).items():
         metrics = {
             key.removeprefix(f"held_out/{name}/"): value
             for key, value in result.held_out.items()
@@ -164,9 +208,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="+", default=VARIANTS)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--source", default="synthetic", help="synthetic, wikipedia_en, ...")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--length", type=int, default=128, help="tokens of a row")
+    parser.add_argument("--width", type=int, default=0, help="of the models; 0: of size tiny, 128")
+    parser.add_argument("--pieces", type=int, default=8192, help="vocabulary of real text")
     parser.add_argument("--dir", type=Path, default=Path("runs/learning"))
     parser.add_argument("--json", default="", help="where to write the result")
     options = parser.parse_args(argv)

@@ -19,10 +19,12 @@ class Spec:
     """What is run.
 
     Attributes:
-        size: of configs/bert.py.
+        size: of configs/bert.py, which every run has its optimizer and schedule of.
         batch, length: rows and tokens a row.
         precision, scan: see ``config.Run``.
-        objectives, corruption, optimizer: call-strings.
+        objectives, corruption: call-strings.
+        model, example: call-strings; empty: BERT's of that size. The example tells which labels
+            rows have and whether they come as streams, so whether a memory goes along.
         malloc: whether the allocator is tuned, as the command line does.
     """
 
@@ -33,6 +35,8 @@ class Spec:
     scan: str = "auto"
     objectives: str = "mlm"
     corruption: str = "tokens(rate=0.15)"
+    model: str = ""
+    example: str = ""
     malloc: bool = True
 
 
@@ -75,13 +79,23 @@ def rows(batch: int, length: int, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def make_batch(batch: int, length: int) -> Any:
-    """``rows`` as a Batch."""
+def make_batch(batch: int, length: int, labels: tuple[str, ...] = ("next_sentence",)) -> Any:
+    """``rows`` as a Batch, with the labels of those names.
+
+    Raises:
+        KeyError: a label that no arm has had so far: say here what it is filled with.
+    """
     import numpy as np
 
     from bert_variants.types import Batch
 
     made = rows(batch, length)
+    known = {
+        "next_sentence": made["next_sentence"],
+        "is_next": made["next_sentence"],
+        "continues": np.ones(batch, np.int32),  # so the memory fills and stays full
+        "backward": (np.arange(batch) >= batch // 2).astype(np.int32),
+    }
     return Batch(
         tokens_BT=made["tokens"],
         segments_BT=made["segments"],
@@ -92,7 +106,7 @@ def make_batch(batch: int, length: int) -> Any:
         units_BT=np.full((batch, length), -1, np.int32),
         example_id_B=np.arange(batch, dtype=np.uint32),
         visit_B=np.zeros(batch, np.uint32),
-        labels={"next_sentence": made["next_sentence"]},
+        labels={name: known[name] for name in labels},
     )
 
 
@@ -108,19 +122,32 @@ def vocab() -> Any:
 
 
 def experiment(spec: Spec) -> Any:
-    """configs/bert.py at the spec's size, dynamic masks."""
+    """configs/bert.py at the spec's size with what the spec changes, and dynamic masks.
+
+    Raises:
+        ConfigError: parts that do not fit each other.
+    """
+    from bert_variants import config
     from bert_variants.configs import bert
 
     found = bert.get_config(spec.size)
-    return dataclasses.replace(
+    chosen = dataclasses.replace(
         found,
         objectives=spec.objectives,
+        model=spec.model or found.model,
         corruption=spec.corruption,
-        data=dataclasses.replace(found.data, length=spec.length, copies=0),
+        data=dataclasses.replace(
+            found.data,
+            length=spec.length,
+            copies=0,
+            example=spec.example or found.data.example,
+        ),
         run=dataclasses.replace(
             found.run, batch=spec.batch, precision=spec.precision, scan=spec.scan
         ),
     )
+    config.check(chosen)
+    return chosen
 
 
 def build(spec: Spec) -> Parts:
@@ -137,12 +164,19 @@ def build(spec: Spec) -> Parts:
     net = network.build(chosen, VOCAB)
     optimizer, schedule = optim.build(chosen.optim, chosen.run.steps)
     mesh = sharding.make_mesh(chosen.mesh)
-    example = setup.example_rows(spec.length, registry.lookup("example", chosen.data.example))
+    example = registry.lookup("example", chosen.data.example)
+    row = setup.example_rows(spec.length, example)
 
     def init() -> TrainState:
-        params = net.init(keys.root(0), example)
+        params = net.init(keys.root(0), row)
         zero = jnp.zeros((), jnp.int32)
-        return TrainState(step=zero, params=params, opt_state=optimizer.init(params), skipped=zero)
+        return TrainState(
+            step=zero,
+            params=params,
+            opt_state=optimizer.init(params),
+            skipped=zero,
+            carry=setup.memory(net, chosen.data.example, spec.batch),
+        )
 
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(init)
@@ -155,11 +189,12 @@ def build(spec: Spec) -> Parts:
         schedule,
         seed=0,
     )
+    batch = make_batch(spec.batch, spec.length, example.traits["labels"])
     return Parts(
         mesh=mesh,
         init=setup.on_mesh(mesh, jax.jit(init, out_shardings=placed)),
         train_step=jax.jit(function, donate_argnums=0, out_shardings=(placed, None)),
-        batch=sharding.put_batch(make_batch(spec.batch, spec.length), mesh),
+        batch=sharding.put_batch(batch, mesh),
         shapes=shapes,
     )
 

@@ -115,6 +115,37 @@ def loss_function(spec: Spec, model: Any, given: dict[str, Any]) -> Callable[[],
     return gathered if spec.gathered else everywhere
 
 
+def train_step(
+    model: Any, loss_of: Callable[[], Any], *, bfloat16: bool, fused: bool, device: str = "cpu"
+) -> Callable[[], None]:
+    """One AdamW step a call: the loss, its gradients, clipped at 1, the update.
+
+    Args:
+        model: whose parameters are trained.
+        loss_of: computes the loss.
+        bfloat16: whether under autocast.
+        fused: one pass over each parameter; the plain form is what people get by default.
+        device: cpu or cuda.
+    """
+    import torch
+
+    more = {"fused": True} if fused else {}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, **more)
+
+    def step() -> None:
+        cast = torch.autocast(device, torch.bfloat16)
+        with cast if bfloat16 else contextlib.nullcontext():
+            loss = loss_of()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
 def worker(given: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     """For ``turns.serve``."""
     spec = Spec(**given)
@@ -124,24 +155,12 @@ def worker(given: dict[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
 
     torch.manual_seed(0)
     model, inputs = make_model(spec), make_inputs(spec)
-    # fused: one pass over each parameter; the plain form is what people get by default
-    fused = {"fused": True} if spec.bfloat16 else {}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, **fused)
     loss_of = loss_function(spec, model, inputs)
     if spec.compiled:
         loss_of = torch.compile(loss_of)
-
-    def step() -> None:
-        cast = torch.autocast(spec.device, torch.bfloat16)
-        with cast if spec.bfloat16 else contextlib.nullcontext():
-            loss = loss_of()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if spec.device == "cuda":
-            torch.cuda.synchronize()
-
+    step = train_step(
+        model, loss_of, bfloat16=spec.bfloat16, fused=spec.bfloat16, device=spec.device
+    )
     return step, {"attention": model.config._attn_implementation}
 
 

@@ -169,21 +169,55 @@ def _attempt(worker: Worker, action: Callable[[], None], say: Callable[[str], No
         say(f"  {error}")
 
 
-def summary(worker: Worker) -> dict[str, Any]:
-    """Medians over the clean turns, or over all where fewer than three were clean."""
-    clean = [t for t in worker.turns if t.clean]
-    counted = clean if len(clean) >= 3 else worker.turns
-    result = {
-        "arm": worker.arm.name,
-        "steps": len(worker.turns),
-        "clean": len(clean),
-        "died": worker.died,
-        **worker.ready,
-    }
+def in_turn(
+    jobs: Mapping[Any, Callable[[], Any]], rounds: int, least: float, patience: float = 0.0
+) -> dict[Any, list[Turn]]:
+    """Jobs of this process, one after another, again and again: A B C A B C ...
+
+    A turn of a job is as many calls of it as take ``least`` seconds, because the kernel counts
+    what others do in hundredths of a second; its times are those of one call.
+
+    Args:
+        jobs: each returns when its work is done. Called twice before anything is timed.
+        rounds: turns of each.
+        least: seconds of a turn, about.
+        patience: seconds in all to wait for a quiet machine.
+    """
+    calls = {}
+    for name, job in jobs.items():
+        job()
+        job()
+        begun = time.perf_counter()
+        job()
+        calls[name] = max(1, round(least / max(time.perf_counter() - begun, 1e-9)))
+    taken: dict[Any, list[Turn]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            patience -= machine.wait_until_quiet(QUIET, patience) if patience > 0 else 0
+            with machine.Meter() as meter:
+                for _ in range(calls[name]):
+                    job()
+            n = calls[name]
+            taken[name].append(Turn(meter.seconds / n, meter.cpu / n, meter.others))
+    return taken
+
+
+def medians(found: list[Turn]) -> dict[str, Any]:
+    """How many turns, how many clean ones, and in ms wall and core time: medians of the clean
+    turns, or of all where fewer than three were clean."""
+    clean = [turn for turn in found if turn.clean]
+    result: dict[str, Any] = {"steps": len(found), "clean": len(clean)}
+    counted = clean if len(clean) >= 3 else found
     if counted:
         result["ms"] = 1e3 * statistics.median(t.seconds for t in counted)
         result["cpu_ms"] = 1e3 * statistics.median(t.cpu for t in counted)
     return result
+
+
+def summary(worker: Worker) -> dict[str, Any]:
+    """What an arm took, with the facts that it told when it was ready."""
+    found = {"arm": worker.arm.name, **medians(worker.turns), "died": worker.died}
+    return {**found, **worker.ready}
 
 
 def table(results: list[dict[str, Any]], baseline: int = 0) -> str:

@@ -13,11 +13,11 @@ another eps of the norms and Adam with its own bias correction are what else dif
 label of ``nsp_pairs`` is Google's, 1 is random; in ERNIE's files 1 is a true next. The published
 model has an accuracy of 78.4 on XNLI's test set (PaddlePaddle/ERNIE's README; not reproduced here).
 
-ERNIE mixes corpora, and makes dialogues of one of them (which is not in the released code). In a
-config of one's own::
+ERNIE mixes corpora, and makes dialogues of one of them, alternately with the rest (which is not in
+the released code). In a config of one's own::
 
     source = registry.write("mix", {"parts": ("text('wiki/*.txt')", "dialogues('forum/*.txt')")})
-    example = 'by_part(examples=("nsp_pairs()", "dialogue()"), weights=(5.0, 1.0))'
+    example = 'alternating(examples=("nsp_pairs()", "dialogue()"), weights=(5.0, 1.0))'
     objectives = "mlm + nsp + real_fake"
 """
 

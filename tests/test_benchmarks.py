@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 
+import numpy as np
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import corruption, gemm, loader, machine, step, turns
+from benchmarks import corruption, gemm, learning, loader, machine, step, transfer, turns
 
 
 def test_clean_turns_count_and_few_of_them_do_not():
@@ -64,6 +66,29 @@ def test_arms_that_do_not_fit_are_left_out_and_named(monkeypatch, capsys):
         assert [arm for arm in arms if arm in kept] == kept
         printed = capsys.readouterr().out
         assert all(name in printed for name in left_out)
+
+
+def test_matthews_of_always_the_same_is_nothing():
+    truth = np.array([0, 1, 1, 0, 1])
+    assert transfer.score("matthews", truth, np.ones(5)) == 0.0
+    assert transfer.score("matthews", truth, truth) == pytest.approx(1.0)
+    assert transfer.score("matthews", truth, 1 - truth) == pytest.approx(-1.0)
+    # tp 2, fp 1, fn 1, tn 1: (2 * 1 - 1 * 1) / sqrt(3 * 3 * 2 * 2)
+    assert transfer.score("matthews", truth, np.array([1, 1, 1, 0, 0])) == pytest.approx(1 / 6)
+
+
+def test_a_linear_probe_learns_what_is_linear():
+    rng = np.random.default_rng(0)
+    rows_BD = rng.normal(size=(300, 5)).astype(np.float32)
+    classes = (rows_BD @ rng.normal(size=(5, 3))).argmax(axis=1)
+    says = transfer.fit(rows_BD[:200], classes[:200], 3, 1e-4)
+    assert (says(rows_BD[200:]) == classes[200:]).mean() > 0.9
+
+
+def test_knowing_nothing_of_two_classes():
+    assert learning.of_two(0.5) == {"loss": pytest.approx(math.log(2)), "accuracy": 0.5}
+    assert learning.of_two(0.1)["accuracy"] == 0.9
+    assert learning.of_two(0.0) == {"loss": 0.0, "accuracy": 1.0}
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ are cells; a cell is an experiment with a directory of its own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -48,8 +49,13 @@ EQUAL = (
     "run.eval_every",
     "run.init_from",
 )
-# A grid of equal tokens may divide the same number of rows otherwise.
-SHARED_OUT = ("run.steps", "run.batch")
+# A grid of equal tokens may divide the same number of rows otherwise; one of equal FLOPs gives
+# each arm its number of steps.
+SHARED_OUT = {
+    "steps": (),
+    "tokens": ("run.steps", "run.batch"),
+    "flops": ("run.steps",),
+}
 # Set for each cell.
 OWN = ("name", "run.dir", "run.seed")
 PLL = "pll"
@@ -88,7 +94,9 @@ class Grid:
         compares: what is compared here, and what cannot be concluded from it.
         measures: names of results, such as ``pll/mlm/loss``; verdicts are about the first. Empty:
             the loss of every probe, pseudo-log-likelihood first.
-        equal: what all arms have alike: steps and batch, or their product alone.
+        equal: what all arms have alike. ``steps``: steps and batch; ``tokens``: their product
+            alone; ``flops``: the operations of all training steps (``plan.flops``), which those of
+            the baseline set: an arm whose step takes twice as many makes half the steps.
     """
 
     name: str
@@ -100,7 +108,7 @@ class Grid:
     number: str = ""
     compares: str = ""
     measures: tuple[str, ...] = ()
-    equal: Literal["steps", "tokens"] = "steps"
+    equal: Literal["steps", "tokens", "flops"] = "steps"
 
     @property
     def dir(self) -> Path:
@@ -114,6 +122,14 @@ class Grid:
             ConfigError: an override of a field or parameter that does not exist, or of a value
                 that it does not take.
         """
+        experiment = self._overridden(name)
+        if self.equal != "flops" or name == self.baseline:
+            return experiment
+        baseline = self._overridden(self.baseline)
+        total = baseline.run.steps * step_flops(baseline)
+        return config.set_field(experiment, "run.steps", round(total / step_flops(experiment)))
+
+    def _overridden(self, name: str) -> Experiment:
         experiment = config.set_field(self.base, "name", name)
         for path, value in self.arms[name].items():
             try:
@@ -182,16 +198,19 @@ class Grid:
                     f"grid {self.name}, arm {name} sets {path}, which is set for each cell."
                 )
         changed = config.differences(self.base, experiment)
-        free = SHARED_OUT if self.equal == "tokens" else ()
+        if self.equal == "flops" and "run.steps" in self.arms[name]:
+            raise ConfigError(
+                f"grid {self.name}, arm {name} sets run.steps, which follow from equal FLOPs."
+            )
         for path in EQUAL:
-            if path in changed and path not in free:
+            if path in changed and path not in SHARED_OUT[self.equal]:
                 old, new = changed[path]
                 raise ConfigError(
                     f"grid {self.name}, arm {name} sets {path} to {new!r}, the base has {old!r}: "
                     "arms would not be compared on equal terms. Change the base"
-                    + (", or say equal='tokens'." if path in SHARED_OUT else ".")
+                    + (", or say equal='tokens'." if path in SHARED_OUT["tokens"] else ".")
                 )
-        if _rows(experiment) != _rows(self.base):
+        if self.equal != "flops" and _rows(experiment) != _rows(self.base):
             raise ConfigError(
                 f"grid {self.name}, arm {name} sees {_rows(experiment):,} rows, the base "
                 f"{_rows(self.base):,}: run.steps times run.batch must be equal."
@@ -224,6 +243,19 @@ class Grid:
 
 def _rows(experiment: Experiment) -> int:
     return experiment.run.steps * experiment.run.batch
+
+
+def step_flops(experiment: Experiment) -> int:
+    """Operations of a training step, with a vocabulary as large as its tokenizer is asked for."""
+    run = dataclasses.replace(experiment.run, dir="", seed=0, steps=1)
+    return _step_flops(dataclasses.replace(experiment, name="", run=run))
+
+
+@functools.lru_cache(maxsize=64)
+def _step_flops(experiment: Experiment) -> int:
+    from bert_variants.plan import abstract, flops
+
+    return flops.of(abstract.of(experiment)).training
 
 
 def measures_of(experiment: Experiment) -> tuple[str, ...]:

@@ -94,8 +94,11 @@ def equal_terms(results: Results) -> str:
     )
     note = (
         "Tokens include padding. FLOPs are those of the matrix products of all training steps, "
-        "counted in the traced program. Arms see equal tokens; where their FLOPs differ, equal "
-        "tokens are not equal compute."
+        "counted in the traced program. "
+    ) + (
+        "Arms do equal work: one whose step costs more makes fewer of them and sees fewer tokens."
+        if results.grid.equal == "flops"
+        else "Arms see equal tokens; where their FLOPs differ, equal tokens are not equal compute."
     )
     return section(
         "Equal terms",

@@ -13,10 +13,10 @@ from bert_variants.models.deberta_layers import (
     DebertaEmbeddings,
     DebertaEncoder,
     ReplacedFromSum,
-    first_of_each,
 )
 from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Shape
+from bert_variants.models.replacing import with_a_slot
 from bert_variants.ops import disentangled
 from bert_variants.registry import Call, RegistryError, register
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
@@ -95,6 +95,8 @@ class Deberta(nn.Module):
     def __call__(self, batch: Batch | Corrupted, *, train: bool = False) -> Outputs:
         """Outputs for rows of any length, up to ``positions`` where those enter."""
         wanted = dict(self.wanted)
+        if self.is_initializing():
+            batch = with_a_slot(batch)
         shape = shape_of(self)
         embeddings = DebertaEmbeddings(
             self.vocab_size,
@@ -116,16 +118,17 @@ class Deberta(nn.Module):
         )
         first_BTD = embeddings(batch, train=train)
         read = encoder(first_BTD, batch, train=train)
-        decoded_BTD = None
-        if self.absolute == "decoder":
+        decoded_BPD = None
+        if self.absolute == "decoder" and batch.at_BP is not None:
             positions_BTD = embeddings.position(batch.positions_BT)
-            decoded_BTD = encoder.decode(read.below_BTD, positions_BTD, batch, train=train)
+            asked = (read.below_BTD, positions_BTD, batch, batch.at_BP)
+            decoded_BPD = encoder.decode(*asked, train=train)
         layers = (first_BTD, *read.each_LBTD) if "layers" in wanted else None
         scores = read.scores if "scores" in wanted else None
         plain = Outputs(hidden_BTD=read.top_BTD, layers=layers, scores=scores)
         width = self.embedding or self.width
         heads = DebertaHeads(self.wanted, shape, width, "gelu_erf", self.tied, name="heads")
-        return heads(plain, batch, embeddings.word.weights(), decoded_BTD)
+        return heads(plain, batch, embeddings.word.weights(), decoded_BPD)
 
 
 class DebertaHeads(Heads):
@@ -141,14 +144,13 @@ class DebertaHeads(Heads):
         outputs: Outputs,
         batch: Batch | Corrupted,
         table_VE: object,
-        decoded_BTD: Leaf | None = None,
+        decoded_BPD: Leaf | None = None,
     ) -> Outputs:
         """As ``Heads``; of the text that is read, which of its tokens were replaced."""
-        made = super().__call__(outputs, batch, table_VE, decoded_BTD)
+        made = super().__call__(outputs, batch, table_VE, decoded_BPD)
         if "replaced_logits_BT" not in dict(self.wanted):
             return made
-        first_BTD = first_of_each(outputs.hidden_BTD, batch)
-        logits_BT = self.replaced(outputs.hidden_BTD + first_BTD)
+        logits_BT = self.replaced(outputs.hidden_BTD, batch)
         return dataclasses.replace(made, replaced_logits_BT=logits_BT)
 
 

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from bert_variants.models.heads import take_positions
 from bert_variants.models.layers import Block, Dense, Dropout, Norm, RelativeTable, Shape, Table
 from bert_variants.models.sharing import ATTENTION, FFN, start_layers
 from bert_variants.ops.activations import activation
@@ -233,22 +234,42 @@ class DebertaEncoder(nn.Module):
         return Read(x_BTD, below_BTD, each_LBTD, scores)
 
     def decode(
-        self, below_BTD: Leaf, positions_BTD: Leaf, batch: Batch | Corrupted, *, train: bool
+        self,
+        below_BTD: Leaf,
+        positions_BTD: Leaf,
+        batch: Batch | Corrupted,
+        at_BQ: Leaf | None = None,
+        *,
+        train: bool,
     ) -> jax.Array:
-        """The Enhanced Mask Decoder: the last layer twice, asked from positions [B, T, D].
+        """The Enhanced Mask Decoder: the last layer twice, asked from positions.
 
         Keys and values are of ``below_BTD``, what the last layer reads, both times. The first query
         is that with the rows of absolute positions added as they are; the second one is what the
         first pass gives. Residuals are the queries'
-        (microsoft/DeBERTa:DeBERTa/apps/models/masked_language_model.py).
+        (microsoft/DeBERTa:DeBERTa/apps/models/masked_language_model.py). A query never reads
+        another one, so those of the positions that somebody wants are enough.
+
+        Args:
+            below_BTD: see ``Read``.
+            positions_BTD: rows of the table of absolute positions.
+            batch: the rows.
+            at_BQ: the positions that are wanted; None: all.
+            train: whether to drop.
+
+        Returns:
+            [B, Q, D]; of all positions [B, T, D].
         """
-        a_layer = self._layer(below_BTD, batch, train, below_BTD=below_BTD)
+        a_layer = self._layer(below_BTD, batch, train, below_BTD=below_BTD, at_BQ=at_BQ)
         last = jax.tree.map(lambda x: x[-1], self.stacked)
-        x_BTD = keep_rows(below_BTD + positions_BTD.astype(below_BTD.dtype))
+        x_BQD = below_BTD + positions_BTD.astype(below_BTD.dtype)
+        if at_BQ is not None:
+            x_BQD = take_positions(x_BQD, at_BQ)
+        x_BQD = keep_rows(x_BQD)
         keys = self._keys(2, train)
         for turn in range(2):
-            x_BTD, _ = a_layer(x_BTD, (last, None if keys is None else keys[turn]))
-        return x_BTD
+            x_BQD, _ = a_layer(x_BQD, (last, None if keys is None else keys[turn]))
+        return x_BQD
 
     def _keys(self, count: int, train: bool) -> jax.Array | None:
         drops = train and (self.shape.dropout or self.shape.attention_dropout)
@@ -260,9 +281,10 @@ class DebertaEncoder(nn.Module):
         batch: Batch | Corrupted,
         train: bool,
         below_BTD: Leaf | None = None,
+        at_BQ: Leaf | None = None,
     ) -> Any:
         """``(x, (parameters, key)) -> (x, (x, scores))``; x are queries where keys have a source
-        of their own, ``below_BTD``."""
+        of their own, ``below_BTD``, those of the positions ``at_BQ`` or of all."""
         block = Block(self.shape, parent=None)
         seen = visible(batch.valid_BT, batch.packs_BT)
         table_RD = None if self.shape.relative is None else self.relative(x_BTD.shape[1])
@@ -272,7 +294,7 @@ class DebertaEncoder(nn.Module):
             rngs = {} if key is None else {"dropout": key}
             inputs = (x_BTD, seen, table_RD)
             if below_BTD is not None:
-                inputs = (below_BTD, seen, table_RD, x_BTD)
+                inputs = (below_BTD, seen, table_RD, x_BTD, at_BQ)
             x_BTD, scores = block.apply({"params": params}, *inputs, train=train, rngs=rngs)
             return x_BTD, (x_BTD, scores)
 
@@ -290,9 +312,10 @@ class ReplacedFromSum(nn.Module):
     shape: Shape
 
     @nn.compact
-    def __call__(self, sum_BTD: Leaf) -> jax.Array:
+    def __call__(self, hidden_BTD: Leaf, batch: Batch | Corrupted) -> jax.Array:
         """float32 logits [B, T]."""
         shape = self.shape
+        sum_BTD = hidden_BTD + first_of_each(hidden_BTD, batch)
         sum_BTD = Norm(shape.eps, name="norm")(sum_BTD)
         dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="dense")
         x_BTD = activation(shape.activation, dense(sum_BTD))

@@ -15,34 +15,15 @@ from bert_variants.models.deberta_layers import (
     DebertaEmbeddings,
     DebertaEncoder,
     ReplacedFromSum,
-    first_of_each,
 )
-from bert_variants.models.electra import with_a_slot
-from bert_variants.models.heads import (
-    HEADS,
-    ClassHead,
-    Pooler,
-    SpanHead,
-    TokenHead,
-    boundaries_of,
-    take_positions,
-)
+from bert_variants.models.detection import DetectionHeads, generates, replaces
+from bert_variants.models.heads import HEADS
 from bert_variants.models.layers import RULES, Shape
-from bert_variants.models.replacing import replace
+from bert_variants.models.replacing import replace, with_a_slot
 from bert_variants.registry import Call, RegistryError, register
-from bert_variants.types import Batch, Corrupted, Leaf, Outputs
+from bert_variants.types import Batch, Corrupted, Outputs
 
 REPLACED = ("replaced_logits_BT", "replaced_BT")
-
-
-def replaces(wanted: tuple[tuple[str, int], ...]) -> bool:
-    """Whether anything about replaced tokens is wanted."""
-    return any(output in dict(wanted) for output in REPLACED)
-
-
-def generates(wanted: tuple[tuple[str, int], ...]) -> bool:
-    """Whether anything is wanted of the generator, or to draw from."""
-    return replaces(wanted) or bool({"token_logits_BPV", "span_logits_BPV"} & set(dict(wanted)))
 
 
 def _check(call: Call) -> None:
@@ -123,14 +104,21 @@ class DebertaRtd(nn.Module):
     def __call__(self, batch: Batch | Corrupted, *, train: bool = False) -> Outputs:
         """Outputs for rows of any length up to ``positions``."""
         wanted = dict(self.wanted)
-        heads = RtdHeads(self.wanted, shape_of(self), self.embedding or self.width, name="heads")
+        both = shape_of(self), self.embedding or self.width
+        heads = DetectionHeads(
+            *(self.wanted, self.vocab_size, "network", *both, *both),
+            replaced_head=ReplacedFromSum,
+            pooled="gelu_erf",
+            name="heads",
+        )
         theirs = self._embeddings("generator_embeddings", self.absolute, "own")
         found: dict[str, Any] = {}
         if self.is_initializing():
             batch = with_a_slot(batch)
         if batch.at_BP is not None and generates(self.wanted):
-            generated_BTD = self._generate(theirs, batch, train)
-            found = heads.of_generator(generated_BTD, batch, theirs.word.weights())
+            hidden_BTD, decoded_BPD = self._generate(theirs, batch, train)
+            table_VE = theirs.word.weights()
+            found = heads.of_generator(hidden_BTD, batch, table_VE, decoded_BPD)
         if batch.at_BP is not None and replaces(self.wanted):
             logits_BPV = found["token_logits_BPV"]
             batch, found["replaced_BT"] = replace(self, batch, logits_BPV, self.temperature)
@@ -150,22 +138,26 @@ class DebertaRtd(nn.Module):
             layers=(first_BTD, *read.each_LBTD) if "layers" in wanted else None,
             scores=read.scores if "scores" in wanted else None,
             **found,
-            **heads.of_discriminator(read.top_BTD, batch),
+            **heads.of_discriminator(read.top_BTD, batch, None),
         )
 
     def _generate(
-        self, embeddings: DebertaEmbeddings, batch: Batch | Corrupted, train: bool
-    ) -> jax.Array:
-        """The generator's states, from which tokens are predicted: [B, T, D]."""
+        self, embeddings: DebertaEmbeddings, batch: Corrupted, train: bool
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """What spans are predicted from [B, T, D], and what tokens are, if that is not the same
+        states: [B, P, D]. With a decoder, spans too are predicted from what it gives."""
         decodes = self.absolute == "decoder"
         layers = self.generator_layers or max(1, self.layers // 2)
         shape = dataclasses.replace(shape_of(self), scores=False)
         encoder = self._encoder("generator", layers, shape, decodes)
         read = encoder(embeddings(batch, train=train), batch, train=train)
         if not decodes:
-            return read.top_BTD
+            return read.top_BTD, None
         positions_BTD = embeddings.position(batch.positions_BT)
-        return encoder.decode(read.below_BTD, positions_BTD, batch, train=train)
+        asked = read.below_BTD, positions_BTD, batch
+        if "span_logits_BPV" in dict(self.wanted):
+            return encoder.decode(*asked, train=train), None
+        return read.top_BTD, encoder.decode(*asked, batch.at_BP, train=train)
 
     def _embeddings(self, name: str, absolute: Absolute, tables: Any) -> DebertaEmbeddings:
         return DebertaEmbeddings(
@@ -186,56 +178,3 @@ class DebertaRtd(nn.Module):
         return DebertaEncoder(
             layers, shape, decodes, self.convolution, turns, self.remat, name=name
         )
-
-
-class RtdHeads(nn.Module):
-    """The generator's head for tokens, and what is read off the discriminator; as wanted.
-
-    Attributes:
-        wanted: (output, classes), from ``config.wanted_outputs``.
-        shape: of both encoders.
-        width: E.
-    """
-
-    wanted: tuple[tuple[str, int], ...]
-    shape: Shape
-    width: int
-
-    def setup(self) -> None:
-        wanted = dict(self.wanted)
-        if "token_logits_BPV" in wanted or replaces(self.wanted):
-            self.tokens = TokenHead(self.shape, self.width)
-        if "span_logits_BPV" in wanted:
-            self.spans = SpanHead(self.shape, self.width, wanted["span_logits_BPV"])
-        if "replaced_logits_BT" in wanted:
-            self.replaced = ReplacedFromSum(self.shape)
-        if "pooled_BD" in wanted or "pair_logits_BC" in wanted:
-            self.pooler = Pooler(self.shape, "gelu_erf")
-        if "pair_logits_BC" in wanted:
-            self.pair = ClassHead(self.shape, wanted["pair_logits_BC"])
-
-    def of_generator(self, hidden_BTD: Leaf, batch: Corrupted, table_VE: Leaf) -> dict[str, Any]:
-        """What the generator predicts."""
-        found, outside = {}, boundaries_of(batch)
-        if "token_logits_BPV" in dict(self.wanted) or replaces(self.wanted):
-            at_BPD = take_positions(hidden_BTD, batch.at_BP)
-            found["token_logits_BPV"] = self.tokens(at_BPD, table_VE)
-        if "span_logits_BPV" in dict(self.wanted) and outside is not None:
-            left_BP, right_BP, offset_BP = outside
-            left_BPD = take_positions(hidden_BTD, left_BP)
-            right_BPD = take_positions(hidden_BTD, right_BP)
-            found["span_logits_BPV"] = self.spans(left_BPD, right_BPD, offset_BP, table_VE)
-        return found
-
-    def of_discriminator(self, hidden_BTD: Leaf, batch: Batch | Corrupted) -> dict[str, Any]:
-        """What the discriminator says."""
-        wanted = dict(self.wanted)
-        found = {}
-        if "replaced_logits_BT" in wanted:
-            first_BTD = first_of_each(hidden_BTD, batch)
-            found["replaced_logits_BT"] = self.replaced(hidden_BTD + first_BTD)
-        if "pooled_BD" in wanted or "pair_logits_BC" in wanted:
-            found["pooled_BD"] = self.pooler(hidden_BTD)
-        if "pair_logits_BC" in wanted:
-            found["pair_logits_BC"] = self.pair(found["pooled_BD"])
-        return found

@@ -44,8 +44,9 @@ class ReplacedHead(nn.Module):
     shape: Shape
 
     @nn.compact
-    def __call__(self, hidden_BTD: Leaf) -> jax.Array:
+    def __call__(self, hidden_BTD: Leaf, batch: Batch | Corrupted) -> jax.Array:
         """float32 logits [B, T]."""
+        del batch
         shape = self.shape
         dense = Dense(shape.width, shape.precision, initialiser=shape.initialiser, name="dense")
         return one_logit("output", activation(shape.activation, dense(hidden_BTD)))
@@ -87,6 +88,9 @@ class DetectionHeads(nn.Module):
             learned as one bias, or ``uniform``.
         writer, writer_table: shape of the generator, and the width of its tables.
         reader, reader_table: the same of the discriminator.
+        replaced_head: class of the head that says what was replaced, made of ``reader``, called as
+            ``(hidden_BTD, batch)``.
+        pooled: the pooler's activation.
     """
 
     wanted: tuple[tuple[str, int], ...]
@@ -96,17 +100,19 @@ class DetectionHeads(nn.Module):
     writer_table: int
     reader: Shape
     reader_table: int
+    replaced_head: Any = ReplacedHead
+    pooled: str = "tanh"
 
     def setup(self) -> None:
         wanted = dict(self.wanted)
-        if generates(self.wanted) and self.generator == "network":
+        if draws(self.wanted) and self.generator == "network":
             self.tokens = TokenHead(self.writer, self.writer_table)
-        if generates(self.wanted) and self.generator == "unigram":
+        if draws(self.wanted) and self.generator == "unigram":
             self.tokens = UnigramHead(self.vocab_size)
         if "span_logits_BPV" in wanted:
             self.spans = SpanHead(self.writer, self.writer_table, wanted["span_logits_BPV"])
         if "replaced_logits_BT" in wanted:
-            self.replaced = ReplacedHead(self.reader)
+            self.replaced = self.replaced_head(self.reader)
         if "corrected_logits_BPV" in wanted:
             self.corrected = TokenHead(self.reader, self.reader_table)
         if "all_logits_BTV" in wanted:
@@ -114,18 +120,32 @@ class DetectionHeads(nn.Module):
         if "copy_logits_BT" in wanted:
             self.gate = CopyHead()
         if "pooled_BD" in wanted or "pair_logits_BC" in wanted:
-            self.pooler = Pooler(self.reader)
+            self.pooler = Pooler(self.reader, self.pooled)
         if "pair_logits_BC" in wanted:
             self.pair = ClassHead(self.reader, wanted["pair_logits_BC"])
 
     def of_generator(
-        self, hidden_BTD: Leaf | None, batch: Corrupted, table_VE: Leaf | None
+        self,
+        hidden_BTD: Leaf | None,
+        batch: Corrupted,
+        table_VE: Leaf | None,
+        decoded_BPD: Leaf | None = None,
     ) -> dict[str, Any]:
-        """What the generator predicts at ``batch.at_BP``; no hidden states where it has none."""
+        """What the generator predicts at ``batch.at_BP``.
+
+        Args:
+            hidden_BTD: of the generator, None where it has none.
+            batch: says where.
+            table_VE: of its embeddings, likewise.
+            decoded_BPD: what the head for tokens reads instead of the hidden states there.
+        """
         found = {}
-        if generates(self.wanted):
+        if draws(self.wanted):
             if self.generator == "network":
-                logits_BPV = self.tokens(take_positions(hidden_BTD, batch.at_BP), table_VE)
+                at_BPD = decoded_BPD
+                if at_BPD is None:
+                    at_BPD = take_positions(hidden_BTD, batch.at_BP)
+                logits_BPV = self.tokens(at_BPD, table_VE)
             elif self.generator == "unigram":
                 logits_BPV = self.tokens(batch.at_BP)
             else:
@@ -140,13 +160,15 @@ class DetectionHeads(nn.Module):
         return found
 
     def of_discriminator(
-        self, hidden_BTD: Leaf, batch: Batch | Corrupted, table_VE: Leaf
+        self, hidden_BTD: Leaf, batch: Batch | Corrupted, table_VE: Leaf | None
     ) -> dict[str, Any]:
-        """What the discriminator says of the text that it read."""
+        """What the discriminator says of the text that it read. Its table is needed where it
+        predicts tokens.
+        """
         wanted = dict(self.wanted)
         found = {}
         if "replaced_logits_BT" in wanted:
-            found["replaced_logits_BT"] = self.replaced(hidden_BTD)
+            found["replaced_logits_BT"] = self.replaced(hidden_BTD, batch)
         if "corrected_logits_BPV" in wanted and batch.at_BP is not None:
             at_BPD = take_positions(hidden_BTD, batch.at_BP)
             found["corrected_logits_BPV"] = self.corrected(at_BPD, table_VE)
@@ -166,6 +188,11 @@ def replaces(wanted: tuple[tuple[str, int], ...]) -> bool:
     return any(output in dict(wanted) for output in OF_REPLACED)
 
 
-def generates(wanted: tuple[tuple[str, int], ...]) -> bool:
+def draws(wanted: tuple[tuple[str, int], ...]) -> bool:
     """Whether the generator's distribution is wanted, for itself or to draw from."""
     return "token_logits_BPV" in dict(wanted) or replaces(wanted)
+
+
+def generates(wanted: tuple[tuple[str, int], ...]) -> bool:
+    """Whether anything is wanted of the generator."""
+    return "span_logits_BPV" in dict(wanted) or draws(wanted)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from bert_variants.models.bert import RESERVED, check_relative
@@ -22,7 +21,7 @@ from bert_variants.models.detection import (
 from bert_variants.models.encoder import Encoder
 from bert_variants.models.heads import HEADS
 from bert_variants.models.layers import INITIALISERS, RULES, Dense, Embeddings, Shape
-from bert_variants.models.replacing import replace
+from bert_variants.models.replacing import replace, with_a_slot
 from bert_variants.ops import disentangled
 from bert_variants.ops.attention import visible
 from bert_variants.ops.placement import keep_rows
@@ -253,7 +252,7 @@ class Electra(nn.Module):
                 f"span_logits_BPV is wanted, but a {self.generator} generator reads no text: take "
                 "generator='network'."
             )
-        return spans or generates(self.wanted)
+        return generates(self.wanted)
 
     def _generator(
         self, embeddings: Embeddings, discriminator: Reader
@@ -266,14 +265,3 @@ class Electra(nn.Module):
             embeddings = self._embeddings(writer.width, "generator_embeddings")
         layers = self.generator_layers or self.layers
         return embeddings, Reader(layers, writer, self.unroll, self.remat, name="generator")
-
-
-def with_a_slot(batch: Batch | Corrupted) -> Corrupted:
-    """Rows with one unused slot of every kind: what makes every parameter, whatever they hold."""
-    nothing_BP = jnp.zeros_like(batch.inputs_BT[:, :1])
-    slots = ("at_BP", "targets_BP", "left_BP", "right_BP", "offset_BP")
-    fields = dict.fromkeys(slots, nothing_BP)
-    fields["weights_BP"] = jnp.zeros(nothing_BP.shape, jnp.float32)
-    if isinstance(batch, Corrupted):
-        return batch.replace(**fields)
-    return Corrupted.of(batch, inputs_BT=batch.inputs_BT, **fields)

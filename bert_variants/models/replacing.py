@@ -8,7 +8,18 @@ import jax.numpy as jnp
 
 from bert_variants import keys
 from bert_variants.ops.sampling import replaced, sample
-from bert_variants.types import Corrupted, Leaf
+from bert_variants.types import Batch, Corrupted, Leaf
+
+
+def with_a_slot(batch: Batch | Corrupted) -> Corrupted:
+    """Rows with one unused slot of every kind: what makes every parameter, whatever they hold."""
+    nothing_BP = jnp.zeros_like(batch.inputs_BT[:, :1])
+    slots = ("at_BP", "targets_BP", "left_BP", "right_BP", "offset_BP")
+    fields = dict.fromkeys(slots, nothing_BP)
+    fields["weights_BP"] = jnp.zeros(nothing_BP.shape, jnp.float32)
+    if isinstance(batch, Corrupted):
+        return batch.replace(**fields)
+    return Corrupted.of(batch, inputs_BT=batch.inputs_BT, **fields)
 
 
 def sample_keys(module: nn.Module, batch: Corrupted) -> jax.Array:

@@ -25,11 +25,16 @@ window. In training the rows that fill no batch are left out of the visit, the l
 stretches; which stretches those are changes with every epoch, so that none is lost for good.
 Evaluation has them all. Windows of streams are larger where the batch is, so that a stretch has
 about ``LANE_ROWS`` rows at least.
+
+An example of ``order="batches"`` puts its rows into groups, and a batch holds rows of one group.
+Here too a batch holds rows of one window, and what fills no batch is left out of the visit: other
+rows each time.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -38,6 +43,7 @@ import numpy as np
 
 from bert_variants import keys, registry
 from bert_variants.config import ConfigError
+from bert_variants.text.orders import blocks, from_lanes, lanes, without
 from bert_variants.text.plan import Plan, Window
 from bert_variants.text.prefetch import Prefetch
 from bert_variants.text.rows import assemble, joined, padding
@@ -46,7 +52,7 @@ from bert_variants.types import Batch
 
 WINDOW_TOKENS = 1 << 23
 LANE_ROWS = 32  # of a stretch: how far a memory reaches back through a window
-LEFT_OVER = "row that fills no batch (in training, this visit)"
+_LOG = logging.getLogger(__name__)
 _EPOCH, _SLOT = 40, 24  # bits below the epoch, and below the window within an index
 
 
@@ -77,7 +83,7 @@ class Position:
 class _Planned:
     """A window that is ready: its text, its rows, and the order in which they come.
 
-    The first ``full`` of them are those of training; see ``lanes``.
+    The first ``full`` of them are those of training; see ``orders``.
     """
 
     window: Window
@@ -94,27 +100,6 @@ class _Taken:
     epoch: int
     planned: _Planned
     rows: np.ndarray
-
-
-def lanes(rows: int, batch: int, epoch: int) -> tuple[np.ndarray, int]:
-    """The order of a window's rows for models with memory.
-
-    Args:
-        rows: of the window.
-        batch: rows of a batch.
-        epoch: stretches move on by so many places, and with them what is left over.
-
-    Returns:
-        int64 [rows]: entry ``t * batch + b`` is the t-th row of the stretch at place b; those
-        that fill no batch come last, at the first places. And how many come before those.
-    """
-    long, left = divmod(rows, batch)
-    place = (np.arange(batch) + epoch) % batch  # of each stretch
-    size = long + (place < left)
-    first = np.empty(batch, np.int64)
-    first[place] = np.cumsum(size) - size
-    full = (first + np.arange(long)[:, None]).ravel()
-    return np.concatenate([full, first[:left] + long]), long * batch
 
 
 class Pipeline:
@@ -162,6 +147,7 @@ class Pipeline:
         self._split, self._seed, self._copies = split, seed, copies
         self._example = registry.lookup("example", example)
         self._stream = self._example.traits["order"] == "stream"
+        self._whole = self._example.traits["order"] != "random"  # batches of one window
         if self._stream and "continues" not in self._example.traits["labels"]:
             raise ConfigError(
                 f"example {example} makes streams, but has no label 'continues' that says where "
@@ -189,13 +175,13 @@ class Pipeline:
         Raises:
             StoreError: damaged data, or a corpus of which the example makes no row at all (of
                 streams: no batch).
-            ConfigError: a position of other data, or (streams) of batches of another size.
+            ConfigError: a position of other data, or (streams, groups) of batches of another size.
         """
         row = position.index & ((1 << _SLOT) - 1)
-        if self._stream and row % self.batch_rows:
+        if self._whole and row % self.batch_rows:
             raise ConfigError(
                 f"{position} is in the middle of a batch of {self.batch_rows} rows: it comes from "
-                "batches of another size, whose streams are others."
+                "batches of another size, which hold other rows."
             )
         taken, after = self._take(position, self.batch_rows)
         return self._assembled(taken), after
@@ -209,7 +195,8 @@ class Pipeline:
 
         Rows of streams come in their lanes, window after window.
 
-        All batches have the same shape: the last one (of streams: of a window) is filled up with
+        All batches have the same shape: the last one (of streams and groups: of a window, which
+        of groups is the one where they may meet) is filled up with
         rows in which nothing is valid (``valid_BT`` False everywhere; labels 0), so what has no
         token must weigh nothing.
         """
@@ -239,7 +226,7 @@ class Pipeline:
         """The next ``rows`` rows and the position after them.
 
         With ``over`` as in training: on into later epochs. Else for evaluation: also the rows that
-        fill no batch, and of streams the rows of one window at a time.
+        fill no batch, and of streams and groups the rows of one window at a time.
         """
         taken: list[_Taken] = []
         epoch, slot = position.epoch, position.index >> _SLOT
@@ -267,7 +254,7 @@ class Pipeline:
                 epoch, slot = epoch + 1, 0
                 if not over:
                     break
-            if self._stream and not over and taken:
+            if self._whole and not over and taken:
                 break
         return taken, Position(epoch, slot << _SLOT | row)
 
@@ -275,9 +262,8 @@ class Pipeline:
         if len(planned.order):
             return (
                 f"a window of the split '{self._split}' of {self.store.folder} has "
-                f"{len(planned.order)} rows of {self._example}, fewer than the {self.batch_rows} "
-                "of a batch, whose places go through it side by side. Take a smaller run.batch, "
-                "shorter rows, or more text."
+                f"{len(planned.order)} rows of {self._example}, which fill no batch of "
+                f"{self.batch_rows}. Take a smaller run.batch, shorter rows, or more text."
             )
         dropped = planned.plan.dropped
         reasons = ", ".join(f"{n} tokens: {why}" for why, n in dropped.items() if n)
@@ -351,23 +337,19 @@ class Pipeline:
         first_id = number * ((1 << 32) // self.windows)
         if self._stream:
             order, full = lanes(len(plan), self.batch_rows, epoch)
-            return _Planned(window, _cut(plan, order, full, self.batch_rows), order, full, first_id)
+            plan = from_lanes(plan, order, self.batch_rows)
+            return _Planned(window, without(plan, order[full:]), order, full, first_id)
+        if plan.groups is not None:
+            rng = keys.host_rng(self._seed, "rows", epoch, number)
+            order, full, small = blocks(plan.groups, self.batch_rows, rng)
+            for group, rows in small.items() if self._split == "train" else ():
+                _LOG.warning(
+                    f"group {group} of {self._example} has {rows} rows in a window, fewer than the "
+                    f"{self.batch_rows} of a batch: this visit trains none of them."
+                )
+            return _Planned(window, without(plan, order[full:]), order, full, first_id)
         order = keys.host_rng(self._seed, "rows", epoch, number).permutation(len(plan))
         return _Planned(window, plan, order, len(order), first_id)
-
-
-def _cut(plan: Plan, order: np.ndarray, full: int, batch: int) -> Plan:
-    """The plan with its rows in lanes: a stretch begins anew; what training leaves out counts."""
-    continues = plan.labels["continues"].copy()
-    continues[order[:batch]] = 0
-    text = np.where(plan.start >= 0, plan.length, 0)
-    before = np.concatenate([[0], np.cumsum(text)])[plan.rows]
-    lost = int((before[order[full:] + 1] - before[order[full:]]).sum())
-    return dataclasses.replace(
-        plan,
-        labels={**plan.labels, "continues": continues},
-        dropped={**plan.dropped, LEFT_OVER: lost},
-    )
 
 
 def prefetch(pipeline: Pipeline, position: Position, depth: int = 2) -> Prefetch:

@@ -62,6 +62,8 @@ class Plan:
             1; None where a row is one sequence.
         backward: bool [n_rows]: rows whose pieces, listed in the order of reading, are each read
             from their last token to their first; None where there are none.
+        groups: int [n_rows]: rows that may share a batch, where those of different groups may not;
+            None where any rows may meet.
         labels: name -> integer array [n_rows]; -1 where a row has no such label.
         dropped: reason -> how many tokens were left out for it.
         altered: reason -> how many sentences (or rows, where it says so) were not taken as asked.
@@ -73,6 +75,7 @@ class Plan:
     segment: np.ndarray
     pack: np.ndarray | None = None
     backward: np.ndarray | None = None
+    groups: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     altered: Mapping[str, int] = dataclasses.field(default_factory=dict)

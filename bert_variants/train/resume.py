@@ -127,7 +127,7 @@ def accept(
 def order_changed(found: Mapping[str, tuple[Any, Any]], experiment: config.Experiment) -> bool:
     """Whether the checkpoint's position is one of another order of rows."""
     example = registry.lookup("example", experiment.data.example)
-    order = ORDER | LANES if example.traits["order"] == "stream" else ORDER
+    order = ORDER if example.traits["order"] == "random" else ORDER | LANES
     return bool(order & set(found))
 
 

@@ -113,6 +113,27 @@ def test_equal_tokens_may_be_divided_otherwise():
         make(more, equal="tokens").check()
 
 
+TINY = dataclasses.replace(BASE, model="bert(layers=1, width=16, heads=2, ffn=32)")
+
+
+def test_equal_flops_give_each_arm_its_number_of_steps():
+    """Two layers' worth of work a step, half the steps; the head's share is the same for both."""
+    arms = {"one": {}, "two": {"model.layers": 2}, "loss": {"corruption.mask": 0.9}}
+    found = make(arms, base=TINY, equal="flops")
+    found.check()
+    steps = {c.arm: c.experiment.run.steps for c in found.cells()}
+    one, two = (grids.step_flops(found.arm(arm)) for arm in ("one", "two"))
+    assert two > 1.1 * one
+    assert steps == {"one": 100, "two": round(100 * one / two), "loss": 100}
+    assert abs(steps["two"] * two - 100 * one) <= two / 2
+
+
+def test_equal_flops_leave_the_steps_to_the_grid():
+    arms = {"a": {}, "b": {"run.steps": 50, "corruption.rate": 0.3}}
+    with pytest.raises(config.ConfigError, match=r"arm b sets run\.steps, which follow"):
+        make(arms, base=TINY, equal="flops").check()
+
+
 def test_a_grid_that_nothing_can_judge_is_refused():
     blind = dataclasses.replace(BASE, evals=config.Evals(masks=()))
     with pytest.raises(config.ConfigError, match="no probe"):
@@ -142,13 +163,14 @@ def test_shipped_grids(name):
     assert grid.compares, "and what can be concluded"
     assert len(grid.seeds) >= 3
     assert grids.load(name).__doc__.count("bert-variants ablate") >= 1
-    assert {c.experiment.run.steps for c in grid.cells()} == {120}
+    if grid.equal != "flops":
+        assert {c.experiment.run.steps for c in grid.cells()} == {120}
     assert grid.judged_by()[0] == "pll/mlm/loss"
 
 
 def test_grids_are_no_configs():
     assert not {"ablations", *grids.shipped()} & (set(config.shipped_configs()) - {"albert"})
-    assert {"masking", "rate", "replacement", "static"} <= set(grids.shipped())
+    assert {"attention", "masking", "rate", "replaced_token"} <= set(grids.shipped())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from bert_variants import registry
 from bert_variants.config import ConfigError
 from bert_variants.text import pipeline as module
 from bert_variants.text.examples.stream import stream
-from bert_variants.text.pipeline import LEFT_OVER, Pipeline, Position, lanes, prefetch
+from bert_variants.text.orders import LEFT_OVER, lanes
+from bert_variants.text.pipeline import Pipeline, Position, prefetch
 from bert_variants.text.store import StoreError
 
 BATCH = 6
@@ -281,7 +282,9 @@ def test_evaluation_is_shared_like_batches(store):
 def test_fewer_rows_than_a_batch(store):
     """Training has no batch of them; evaluation has one that is not full."""
     pipeline = rows(store, split="held_out", batch=1000)
-    with pytest.raises(StoreError, match=r"has \d+ rows of stream\(\), fewer than the 1000"):
+    with pytest.raises(
+        StoreError, match=r"has \d+ rows of stream\(\), which fill no batch of 1000"
+    ):
         pipeline.batch(Position())
     (*_, last) = pipeline.fixed(2000)
     assert last.tokens_BT.shape == (1000, 16)

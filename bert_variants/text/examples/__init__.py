@@ -14,11 +14,13 @@ electra_pairs   ELECTRA's one or two segments of running text           none
 three_way_pairs StructBERT's next, previous or random                   sentence_order: 0, 1, 2
 dialogue        ERNIE's three turns, segments say who speaks            real: 0 fake, 1 real
 by_part         each part of a mix by one of these, drawn by weight     of all of them, else -1
+alternating     the same, each batch of one part                        the same
 stream          consecutive tokens, each row where the one before ended continues: 1 goes on
 xlnet_stream    raw tokens, two segments, [CLS] last                  the same; is_next; backward
 =============== ======================================================= ======================
 
 One that is registered with ``order="stream"`` plans its rows in reading order and says in the label
 ``continues`` which of them go on from the row before; places of consecutive batches are then
-contiguous streams (see text/pipeline.py). The rows of all others come in random order.
+contiguous streams (see text/pipeline.py). One with ``order="batches"`` says in ``Plan.groups``
+which rows may share a batch. The rows of all others come in random order.
 """

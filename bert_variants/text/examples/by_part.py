@@ -17,21 +17,22 @@ from bert_variants.config import ConfigError
 from bert_variants.text.plan import Plan, Window
 from bert_variants.types import Vocab
 
+_HERE = "example by_part or alternating"  # where something does not fit
 REPEATED = "row taken more than once"
 BEYOND = "row of a part beyond its weight"
 
 
-def _in_random_order(call: registry.Call) -> None:
+def in_random_order(call: registry.Call) -> None:
     """Refuse streams: rows drawn by weight from several parts go on from nothing."""
     for inner in call.inner():
         if inner.traits["order"] != "random":
             raise registry.RegistryError(
-                f"example 'by_part' mixes rows, but those of '{inner}' are streams, which are only "
-                "whole in their order. Take an example whose rows stand for themselves."
+                f"example '{call.name}' mixes rows, but those of '{inner}' have an order of their "
+                "own. Take an example whose rows stand for themselves."
             )
 
 
-@registry.register("example", reserved=("length",), calls=("examples",), check=_in_random_order)
+@registry.register("example", reserved=("length",), calls=("examples",), check=in_random_order)
 def by_part(
     window: Window,
     rng: np.random.Generator,
@@ -49,8 +50,8 @@ def by_part(
 
     Parts never meet in a row: a random segment is from the same part. A label that an example
     does not give is -1 in its rows, and objectives leave such rows out; so every batch has rows
-    of all kinds, and each objective is a mean over its own. (ERNIE's paper takes turns between
-    batches of one kind; a weight in front of an objective makes up for how rare its rows are.)
+    of all kinds, and each objective is a mean over its own. A weight in front of an objective
+    makes up for how rare its rows are; ``alternating`` takes turns between batches of one kind.
 
     Without weights every row is there once. With them there are as many rows as without, and
     part k has the share ``weights[k] / sum(weights)`` of them: some of its rows in a visit, drawn
@@ -66,6 +67,19 @@ def by_part(
         ConfigError: numbers of examples, weights and parts that do not fit, a text that is no mix,
             or what the examples refuse.
     """
+    plan = mixed(window, rng, vocab, length, examples, weights)
+    return dataclasses.replace(plan, groups=None)
+
+
+def mixed(
+    window: Window,
+    rng: np.random.Generator,
+    vocab: Vocab,
+    length: int,
+    examples: Sequence[str],
+    weights: Sequence[float],
+) -> Plan:
+    """The rows of ``by_part``, each with its part as its group."""
     examples = (examples,) if isinstance(examples, str) else examples
     which = _parts(window, examples, weights)
     count = max(len(examples), len(weights), int(which.max()) + 1)
@@ -79,10 +93,10 @@ def by_part(
         try:
             plan = call(text, rng, vocab, length=length)
         except ConfigError as error:
-            raise ConfigError(f"example by_part, part {k}: {error}") from None
+            raise ConfigError(f"{_HERE}, part {k}: {error}") from None
         plans.append((k, _put_back(plan, text, moved, call)))
     labels = sorted({label for call in calls for label in call.traits["labels"]})
-    whole = _chained([plan for _, plan in plans], labels)
+    whole = _chained([plan for _, plan in plans], [k for k, _ in plans], labels)
     if not weights:
         return whole
     counts, shares = np.zeros(count, np.int64), np.asarray(weights, np.float64)
@@ -110,17 +124,17 @@ def wanted(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _parts(window: Window, examples: Sequence[str], weights: Sequence[float]) -> np.ndarray:
     """int [n_documents]: the part of each document, checked."""
     if weights and (min(weights) < 0 or sum(weights) <= 0):
-        raise ConfigError(f"example by_part: weights is {weights}, expected x >= 0, not all 0.")
+        raise ConfigError(f"{_HERE}: weights is {weights}, expected x >= 0, not all 0.")
     if weights and len(examples) not in (1, len(weights)):
         raise ConfigError(
-            f"example by_part: {len(examples)} examples and {len(weights)} weights; expected one "
+            f"{_HERE}: {len(examples)} examples and {len(weights)} weights; expected one "
             "of each for every part (or one example for all)."
         )
     told = max(len(examples), len(weights))
     if window.parts is None:
         if told > 1:
             raise ConfigError(
-                f"example by_part: {len(examples)} examples and {len(weights)} weights, but the "
+                f"{_HERE}: {len(examples)} examples and {len(weights)} weights, but the "
                 "text has one source. Make data.source (and data.held_out_source, if it is set) a "
                 "mix(parts=(...)) of as many."
             )
@@ -128,7 +142,7 @@ def _parts(window: Window, examples: Sequence[str], weights: Sequence[float]) ->
     most = int(window.parts.max())
     if most >= told and (told > 1 or weights):
         raise ConfigError(
-            f"example by_part: the text has a part {most} (the first is 0), but there are "
+            f"{_HERE}: the text has a part {most} (the first is 0), but there are "
             f"{len(examples)} examples and {len(weights)} weights. Give one of each for every part."
         )
     return window.parts
@@ -167,14 +181,14 @@ def _put_back(plan: Plan, text: Window, moved: np.ndarray, call: registry.Call) 
     is_text = plan.start >= 0
     if (is_text & (plan.start + plan.length > borders[document + 1])).any():
         raise ConfigError(
-            f"example by_part: '{call}' takes text over the end of a document in one piece, so its "
-            "documents cannot be told apart."
+            f"{_HERE}: '{call}' takes text over the end of a document in one piece, so "
+            "its documents cannot be told apart."
         )
     return dataclasses.replace(plan, start=plan.start + np.where(is_text, moved[document], 0))
 
 
-def _chained(plans: Sequence[Plan], labels: Sequence[str]) -> Plan:
-    """The rows of several plans of one window."""
+def _chained(plans: Sequence[Plan], parts: Sequence[int], labels: Sequence[str]) -> Plan:
+    """The rows of several plans of one window; those of one part are a group."""
     pieces = np.concatenate([np.diff(p.rows) for p in plans])
     dropped, altered = Counter[str](), Counter[str]()
     for plan in plans:
@@ -190,6 +204,7 @@ def _chained(plans: Sequence[Plan], labels: Sequence[str]) -> Plan:
         length=np.concatenate([p.length for p in plans]),
         segment=np.concatenate([p.segment for p in plans]),
         pack=pack,
+        groups=np.repeat(np.asarray(parts, np.int32), [len(p) for p in plans]),
         labels={
             name: np.concatenate(
                 [
@@ -225,6 +240,7 @@ def _drawn(plan: Plan, counts: np.ndarray, rows: np.ndarray, rng: np.random.Gene
         length=plan.length[piece],
         segment=plan.segment[piece],
         pack=None if plan.pack is None else plan.pack[piece],
+        groups=plan.groups[chosen],
         labels={name: label[chosen] for name, label in plan.labels.items()},
         dropped={**plan.dropped, BEYOND: lost},
         altered={**plan.altered, REPEATED: int(np.maximum(rows - counts, 0).sum())},
