@@ -31,7 +31,7 @@ from bert_variants.train import evaluate, fixed, loop, setup
 from bert_variants.types import Corrupted, Outputs
 
 # name -> config, and what its get_config is told beside the size
-VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", {}),
     "roberta": ("roberta", {}),
     "albert": ("albert", {}),
@@ -74,6 +74,8 @@ def parent(variant: str, options: argparse.Namespace) -> config.Experiment:
     name, told = VARIANTS[variant]
     if variant == "bert_wwm" and chinese:
         told = {"recipe": "wwm"}
+    if name in ("xlnet", "transformer_xl"):  # their memory is as long as their rows
+        told = told | {"length": options.length}
     made = config.get_config(name, size="tiny", **told)
     if variant != "ernie":
         return made

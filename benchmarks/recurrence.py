@@ -174,6 +174,8 @@ def plot(lines: list[dict[str, Any]], path: str) -> None:
     """Ratio over attention length: measured, by counting, and a line of slope 1/2."""
     from matplotlib.figure import Figure
 
+    from bert_variants.report import plots
+
     figure = Figure(figsize=(6.2, 3.8), layout="constrained")
     axes = figure.add_subplot()
     for split, colour in zip(SPLITS, COLOURS, strict=True):
@@ -200,12 +202,7 @@ def plot(lines: list[dict[str, Any]], path: str) -> None:
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.set_xlabel("attention length A", color=INK)
     axes.set_ylabel("times as fast as the window", color=INK)
-    axes.grid(True, color=LINE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0, which="both")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(LINE)
+    plots.framed(axes, INK, LINE)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

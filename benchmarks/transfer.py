@@ -33,7 +33,7 @@ import numpy as np
 import optax
 
 from benchmarks import machine
-from bert_variants import keys, loaded, runtime
+from bert_variants import keys, loaded, registry, runtime
 from bert_variants.ablate import statistics
 from bert_variants.loaded import Loaded
 from bert_variants.train import setup
@@ -184,8 +184,6 @@ def probe(model: Loaded, task: Task, length: int) -> float:
 
 def untrained(model: Loaded) -> Loaded:
     """The same network with the parameters of step 0."""
-    from bert_variants import registry
-
     made = model.config
     rows = setup.example_rows(made.data.length, registry.lookup("example", made.data.example))
     params = jax.jit(model.network.init)(keys.root(made.run.seed), rows)

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import math
 import re
 import types
 import typing
@@ -406,6 +407,7 @@ def check(experiment: Experiment) -> None:
     example, corruption, model = (found[k] for k in ("data.example", "corruption", "model"))
     for chosen in (corruption, *masks):
         _check_rate(chosen)
+        _check_room(chosen, experiment.data.length)
         for field in chosen.traits["needs"]:
             if not get_field(experiment, field):
                 raise ConfigError(f"corruption '{chosen}' needs {field}, which is empty.")
@@ -461,6 +463,28 @@ def _check_rate(corruption: registry.Call) -> None:
             f"corruption '{corruption}': max_predictions is "
             f"{corruption.argument('max_predictions')}, expected a number of positions, or 0 for "
             "as many as the rate may take."
+        )
+
+
+def _check_room(corruption: registry.Call, length: int) -> None:
+    """Refuse room for fewer predictions than the rate asks for, which would silently be another
+    rate. One less is another way to round.
+    """
+    for inner in corruption.inner():
+        _check_room(inner, length)
+    named = corruption.entry.parameters
+    if not {"rate", "max_predictions"} <= named.keys() or not corruption.argument(
+        "max_predictions"
+    ):
+        return
+    room, rate = corruption.argument("max_predictions"), corruption.argument("rate")
+    asked = math.ceil(round(rate * length, 9))
+    if room < asked - 1:
+        on_purpose = f" or, if so few are meant, write cap={room}" if "cap" in named else ""
+        raise ConfigError(
+            f"corruption '{corruption}' asks for {asked} of {length} tokens, but max_predictions "
+            f"has room for {room}, {room / length:.1%} of a full row. Leave max_predictions out "
+            f"(or make it {asked}), or lower the rate{on_purpose}."
         )
 
 

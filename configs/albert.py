@@ -49,7 +49,7 @@ def get_config(size: Size = "base", version: Literal["v1", "v2"] = "v1") -> Expe
             tokenizer="sentencepiece(size=8192, normalization='albert')",
             example="sop_pairs(short=0.1)",
         ),
-        corruption="ngrams(rate=0.15, max_predictions=20)",
+        corruption="ngrams(rate=0.15, cap=20)",
         model=(
             f"albert(layers={layers}, width={width}, heads={heads}, ffn={4 * width}, "
             f"embedding={embedding}, dropout={dropout}, attention_dropout={dropout})"

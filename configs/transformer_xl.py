@@ -34,9 +34,13 @@ SIZES = {
 Size = Literal["tiny", "base", "large"]
 
 
-def get_config(size: Size = "base") -> Experiment:
-    """Transformer-XL on a stream of text; tiny trains on a laptop with a shorter schedule."""
-    layers, width, heads, ffn, length, rows, warmup, dropout, on_attention = SIZES[size]
+def get_config(size: Size = "base", length: int = 0) -> Experiment:
+    """Transformer-XL on a stream of text; tiny trains on a laptop with a shorter schedule.
+
+    ``length``: of a row, which is also what is remembered; 0: as published.
+    """
+    layers, width, heads, ffn, usual, rows, warmup, dropout, on_attention = SIZES[size]
+    length = length or usual
     parent = bert.get_config("tiny" if size == "tiny" else "base")
     return dataclasses.replace(
         parent,

@@ -7,6 +7,7 @@ Run as published:   bert-variants train configs/xlnet.py --size large \\
                         --data.source 'text("corpus/*.txt")'
 With its own vocabulary:
                     --data.tokenizer 'sentencepiece(file="spiece.model")'
+On shorter rows:    --length 256 (data.length alone would leave raw part and memory as they are)
 The paper's table 6:
   without memory    --memory off
   without backward  --data.example.directions forward
@@ -37,14 +38,17 @@ from bert_variants.configs import bert
 Size = Literal["tiny", "base", "large"]
 
 
-def get_config(size: Size = "base", memory: Literal["on", "off"] = "on") -> Experiment:
+def get_config(
+    size: Size = "base", memory: Literal["on", "off"] = "on", length: int = 0
+) -> Experiment:
     """XLNet as published; tiny trains on a laptop with BERT-tiny's shorter schedule.
 
     Without memory every row stands for itself: the tokens of its first half still do not see the
-    second.
+    second. ``length``: of a row, with a raw part, a memory and predictions in proportion; 0: 512,
+    and 128 for tiny.
     """
     parent = bert.get_config(size)
-    length = parent.data.length if size == "tiny" else 512
+    length = length or (parent.data.length if size == "tiny" else 512)
     remembered = length // 2
     sizes = dict(registry.lookup("model", parent.model).kwargs)
     variant = dataclasses.replace(

@@ -191,12 +191,41 @@ def test_check_refuses_outputs_that_the_model_does_not_make(monkeypatch):
     ],
 )
 def test_rates_that_leave_nothing_are_refused(call, message):
+    check_refused(call, message)
+
+
+def check_refused(call, message):
+    """As the corruption of training and as a mask of evaluation."""
     experiment = config.set_field(changed("corruption", call), "data.units", "words()")
     with pytest.raises(ConfigError, match=message):
         config.check(experiment)
     masked = config.set_field(changed("evals.masks", (call,)), "data.units", "words()")
     with pytest.raises(ConfigError, match=message):
         config.check(masked)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            "tokens(max_predictions=18)",
+            r"asks for 20 of 128 tokens, but max_predictions has room for 18, 14.1% of a full row",
+        ),
+        ("stages(parts=['spans(rate=0.5, max_predictions=20)', 'tokens()'], until=[5])", "for 64"),
+        ("ngrams(max_predictions=5)", r"lower the rate or, if so few are meant, write cap=5"),
+    ],
+)
+def test_room_below_the_rate_is_refused(call, message):
+    assert Experiment().data.length == 128
+    check_refused(call, message)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["tokens(max_predictions=19)", "tokens(max_predictions=90)", "ngrams(cap=5)"],
+)
+def test_room_for_the_rate_is_enough(call):
+    config.check(changed("corruption", call))
 
 
 def test_wanted_outputs():

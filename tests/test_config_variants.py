@@ -77,7 +77,7 @@ def test_albert_versions(size):
 def test_albert_predicts_twenty_at_most():
     for size in ("tiny", "base"):
         call = registry.lookup("corruption", config.get_config("albert", size=size).corruption)
-        assert call.argument("max_predictions") == 20
+        assert call.argument("cap") == 20
 
 
 # ------------------------------------------------------------- SpanBERT

@@ -24,6 +24,7 @@ def ngrams(
     mask: float = 0.8,
     random: float = 0.1,
     max_predictions: int = 0,
+    cap: int = 0,
     rounding: masking.Rounding = "nearest",
     random_ids: masking.RandomIds = "vocab",
 ) -> Corrupted:
@@ -33,7 +34,7 @@ def ngrams(
     is chosen. Where it has more tokens than are left of the budget, n shrinks step by step, and a
     word that alone is too long is passed over. So is an n-gram any token of which is chosen
     already. The budget is BERT's: ``min(P, max(1, round(rate * n)))``, n counting specials too.
-    ALBERT's published data were made with ``max_predictions=20``, at 512 tokens too
+    ALBERT's published data were made with ``cap=20``, at 512 tokens too
     (google-research/albert:create_pretraining_data.py). A worked row::
 
         tokens   [CLS] un ##happi ##ly yes no [SEP] so [SEP]     n = 9, budget 2 at 20 %
@@ -52,17 +53,21 @@ def ngrams(
         across_specials: whether an n-gram may go on after a special token, as in the published
             code, whose list of words has no special tokens; else it ends there.
         mask, random: shares of the chosen tokens; see ``masking.replace_row``.
-        max_predictions: P; 0: ``ceil(rate * T)``.
+        max_predictions: P; 0: ``ceil(rate * T)``, or ``cap``.
+        cap: of no row are more tokens chosen, whatever its rate; 0: as the rate says.
         rounding: of the budget; see ``masking.budget_row``.
         random_ids: see ``masking.draw_ids``.
 
     Raises:
-        ValueError: shares that are none, or no n.
+        ValueError: shares that are none, or no n, or a cap below 0.
     """
     masking.check_shares(mask, random)
+    if cap < 0:
+        raise ValueError(f"cap is {cap}, expected a number of tokens, or 0 for no cap.")
     shares = harmonic(max_ngram, favor_longer)
     length = batch.tokens_BT.shape[1]
     most = masking.slots(length, rate, max_predictions)
+    most = min(most, cap) if cap else most
 
     def choose(key: Leaf, row: Batch) -> tuple[Leaf, Leaf]:
         count_key, length_key, order_key, replace_key = jax.random.split(key, 4)

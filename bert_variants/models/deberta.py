@@ -16,7 +16,6 @@ from bert_variants.models.deberta_layers import (
 )
 from bert_variants.models.heads import HEADS, Heads
 from bert_variants.models.layers import INITIALISERS, RULES, Shape
-from bert_variants.models.replacing import with_a_slot
 from bert_variants.ops import disentangled
 from bert_variants.registry import Call, RegistryError, register
 from bert_variants.types import Batch, Corrupted, Leaf, Outputs
@@ -95,8 +94,6 @@ class Deberta(nn.Module):
     def __call__(self, batch: Batch | Corrupted, *, train: bool = False) -> Outputs:
         """Outputs for rows of any length, up to ``positions`` where those enter."""
         wanted = dict(self.wanted)
-        if self.is_initializing():
-            batch = with_a_slot(batch)
         shape = shape_of(self)
         embeddings = DebertaEmbeddings(
             self.vocab_size,
@@ -118,17 +115,16 @@ class Deberta(nn.Module):
         )
         first_BTD = embeddings(batch, train=train)
         read = encoder(first_BTD, batch, train=train)
-        decoded_BPD = None
-        if self.absolute == "decoder" and batch.at_BP is not None:
+        decoded_BTD = None
+        if self.absolute == "decoder":
             positions_BTD = embeddings.position(batch.positions_BT)
-            asked = (read.below_BTD, positions_BTD, batch, batch.at_BP)
-            decoded_BPD = encoder.decode(*asked, train=train)
+            decoded_BTD = encoder.decode(read.below_BTD, positions_BTD, batch, train=train)
         layers = (first_BTD, *read.each_LBTD) if "layers" in wanted else None
         scores = read.scores if "scores" in wanted else None
         plain = Outputs(hidden_BTD=read.top_BTD, layers=layers, scores=scores)
         width = self.embedding or self.width
         heads = DebertaHeads(self.wanted, shape, width, "gelu_erf", self.tied, name="heads")
-        return heads(plain, batch, embeddings.word.weights(), decoded_BPD)
+        return heads(plain, batch, embeddings.word.weights(), decoded_BTD)
 
 
 class DebertaHeads(Heads):
@@ -144,10 +140,10 @@ class DebertaHeads(Heads):
         outputs: Outputs,
         batch: Batch | Corrupted,
         table_VE: object,
-        decoded_BPD: Leaf | None = None,
+        decoded_BTD: Leaf | None = None,
     ) -> Outputs:
         """As ``Heads``; of the text that is read, which of its tokens were replaced."""
-        made = super().__call__(outputs, batch, table_VE, decoded_BPD)
+        made = super().__call__(outputs, batch, table_VE, decoded_BTD)
         if "replaced_logits_BT" not in dict(self.wanted):
             return made
         logits_BT = self.replaced(outputs.hidden_BTD, batch)

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_variants.models.heads import take_positions
 from bert_variants.models.layers import Block, Dense, Dropout, Norm, RelativeTable, Shape, Table
 from bert_variants.models.sharing import ATTENTION, FFN, start_layers
 from bert_variants.ops.activations import activation
@@ -234,42 +233,22 @@ class DebertaEncoder(nn.Module):
         return Read(x_BTD, below_BTD, each_LBTD, scores)
 
     def decode(
-        self,
-        below_BTD: Leaf,
-        positions_BTD: Leaf,
-        batch: Batch | Corrupted,
-        at_BQ: Leaf | None = None,
-        *,
-        train: bool,
+        self, below_BTD: Leaf, positions_BTD: Leaf, batch: Batch | Corrupted, *, train: bool
     ) -> jax.Array:
-        """The Enhanced Mask Decoder: the last layer twice, asked from positions.
+        """The Enhanced Mask Decoder: the last layer twice, asked from positions [B, T, D].
 
         Keys and values are of ``below_BTD``, what the last layer reads, both times. The first query
         is that with the rows of absolute positions added as they are; the second one is what the
         first pass gives. Residuals are the queries'
-        (microsoft/DeBERTa:DeBERTa/apps/models/masked_language_model.py). A query never reads
-        another one, so those of the positions that somebody wants are enough.
-
-        Args:
-            below_BTD: see ``Read``.
-            positions_BTD: rows of the table of absolute positions.
-            batch: the rows.
-            at_BQ: the positions that are wanted; None: all.
-            train: whether to drop.
-
-        Returns:
-            [B, Q, D]; of all positions [B, T, D].
+        (microsoft/DeBERTa:DeBERTa/apps/models/masked_language_model.py).
         """
-        a_layer = self._layer(below_BTD, batch, train, below_BTD=below_BTD, at_BQ=at_BQ)
+        a_layer = self._layer(below_BTD, batch, train, below_BTD=below_BTD)
         last = jax.tree.map(lambda x: x[-1], self.stacked)
-        x_BQD = below_BTD + positions_BTD.astype(below_BTD.dtype)
-        if at_BQ is not None:
-            x_BQD = take_positions(x_BQD, at_BQ)
-        x_BQD = keep_rows(x_BQD)
+        x_BTD = keep_rows(below_BTD + positions_BTD.astype(below_BTD.dtype))
         keys = self._keys(2, train)
         for turn in range(2):
-            x_BQD, _ = a_layer(x_BQD, (last, None if keys is None else keys[turn]))
-        return x_BQD
+            x_BTD, _ = a_layer(x_BTD, (last, None if keys is None else keys[turn]))
+        return x_BTD
 
     def _keys(self, count: int, train: bool) -> jax.Array | None:
         drops = train and (self.shape.dropout or self.shape.attention_dropout)
@@ -281,10 +260,9 @@ class DebertaEncoder(nn.Module):
         batch: Batch | Corrupted,
         train: bool,
         below_BTD: Leaf | None = None,
-        at_BQ: Leaf | None = None,
     ) -> Any:
         """``(x, (parameters, key)) -> (x, (x, scores))``; x are queries where keys have a source
-        of their own, ``below_BTD``, those of the positions ``at_BQ`` or of all."""
+        of their own, ``below_BTD``."""
         block = Block(self.shape, parent=None)
         seen = visible(batch.valid_BT, batch.packs_BT)
         table_RD = None if self.shape.relative is None else self.relative(x_BTD.shape[1])
@@ -294,7 +272,7 @@ class DebertaEncoder(nn.Module):
             rngs = {} if key is None else {"dropout": key}
             inputs = (x_BTD, seen, table_RD)
             if below_BTD is not None:
-                inputs = (below_BTD, seen, table_RD, x_BTD, at_BQ)
+                inputs = (below_BTD, seen, table_RD, x_BTD)
             x_BTD, scores = block.apply({"params": params}, *inputs, train=train, rngs=rngs)
             return x_BTD, (x_BTD, scores)
 

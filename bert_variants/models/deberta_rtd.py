@@ -116,9 +116,8 @@ class DebertaRtd(nn.Module):
         if self.is_initializing():
             batch = with_a_slot(batch)
         if batch.at_BP is not None and generates(self.wanted):
-            hidden_BTD, decoded_BPD = self._generate(theirs, batch, train)
-            table_VE = theirs.word.weights()
-            found = heads.of_generator(hidden_BTD, batch, table_VE, decoded_BPD)
+            generated_BTD = self._generate(theirs, batch, train)
+            found = heads.of_generator(generated_BTD, batch, theirs.word.weights())
         if batch.at_BP is not None and replaces(self.wanted):
             logits_BPV = found["token_logits_BPV"]
             batch, found["replaced_BT"] = replace(self, batch, logits_BPV, self.temperature)
@@ -141,23 +140,17 @@ class DebertaRtd(nn.Module):
             **heads.of_discriminator(read.top_BTD, batch, None),
         )
 
-    def _generate(
-        self, embeddings: DebertaEmbeddings, batch: Corrupted, train: bool
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """What spans are predicted from [B, T, D], and what tokens are, if that is not the same
-        states: [B, P, D]. With a decoder, spans too are predicted from what it gives."""
+    def _generate(self, embeddings: DebertaEmbeddings, batch: Corrupted, train: bool) -> jax.Array:
+        """The generator's states, from which tokens are predicted: [B, T, D]."""
         decodes = self.absolute == "decoder"
         layers = self.generator_layers or max(1, self.layers // 2)
         shape = dataclasses.replace(shape_of(self), scores=False)
         encoder = self._encoder("generator", layers, shape, decodes)
         read = encoder(embeddings(batch, train=train), batch, train=train)
         if not decodes:
-            return read.top_BTD, None
+            return read.top_BTD
         positions_BTD = embeddings.position(batch.positions_BT)
-        asked = read.below_BTD, positions_BTD, batch
-        if "span_logits_BPV" in dict(self.wanted):
-            return encoder.decode(*asked, train=train), None
-        return read.top_BTD, encoder.decode(*asked, batch.at_BP, train=train)
+        return encoder.decode(read.below_BTD, positions_BTD, batch, train=train)
 
     def _embeddings(self, name: str, absolute: Absolute, tables: Any) -> DebertaEmbeddings:
         return DebertaEmbeddings(

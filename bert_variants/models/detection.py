@@ -125,27 +125,13 @@ class DetectionHeads(nn.Module):
             self.pair = ClassHead(self.reader, wanted["pair_logits_BC"])
 
     def of_generator(
-        self,
-        hidden_BTD: Leaf | None,
-        batch: Corrupted,
-        table_VE: Leaf | None,
-        decoded_BPD: Leaf | None = None,
+        self, hidden_BTD: Leaf | None, batch: Corrupted, table_VE: Leaf | None
     ) -> dict[str, Any]:
-        """What the generator predicts at ``batch.at_BP``.
-
-        Args:
-            hidden_BTD: of the generator, None where it has none.
-            batch: says where.
-            table_VE: of its embeddings, likewise.
-            decoded_BPD: what the head for tokens reads instead of the hidden states there.
-        """
+        """What the generator predicts at ``batch.at_BP``; no hidden states where it has none."""
         found = {}
         if draws(self.wanted):
             if self.generator == "network":
-                at_BPD = decoded_BPD
-                if at_BPD is None:
-                    at_BPD = take_positions(hidden_BTD, batch.at_BP)
-                logits_BPV = self.tokens(at_BPD, table_VE)
+                logits_BPV = self.tokens(take_positions(hidden_BTD, batch.at_BP), table_VE)
             elif self.generator == "unigram":
                 logits_BPV = self.tokens(batch.at_BP)
             else:

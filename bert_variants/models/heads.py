@@ -163,7 +163,7 @@ class Heads(nn.Module):
         outputs: Outputs,
         batch: Batch | Corrupted,
         table_VE: object,
-        decoded_BPD: Leaf | None = None,
+        decoded_BTD: Leaf | None = None,
     ) -> Outputs:
         """``outputs`` with the wanted heads' outputs added.
 
@@ -171,8 +171,7 @@ class Heads(nn.Module):
             outputs: ``hidden_BTD`` is what heads read.
             batch: says where.
             table_VE: of embeddings.
-            decoded_BPD: what the head for masked tokens reads instead, at the predicted positions;
-                None: the same.
+            decoded_BTD: what the head for masked tokens reads instead; None: the same.
         """
         wanted = dict(self.wanted)
         added = {}
@@ -183,7 +182,8 @@ class Heads(nn.Module):
             at_BP = nothing_BP if at_BP is None else at_BP
             outside = outside or (nothing_BP,) * 3
         if "token_logits_BPV" in wanted and at_BP is not None:
-            at_BPD = take_positions(hidden_BTD, at_BP) if decoded_BPD is None else decoded_BPD
+            tokens_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
+            at_BPD = take_positions(tokens_BTD, at_BP)
             added["token_logits_BPV"] = self.tokens(at_BPD, table_VE)
         if "span_logits_BPV" in wanted and outside is not None:
             left_BP, right_BP, offset_BP = outside

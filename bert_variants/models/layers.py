@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from bert_variants.ops import disentangled
 from bert_variants.ops.activations import activation
-from bert_variants.ops.attention import attend, rows_of, sees_itself
+from bert_variants.ops.attention import attend, sees_itself
 from bert_variants.ops.dropout import dropout
 from bert_variants.ops.placement import keep_rows, place
 from bert_variants.ops.precision import PRECISIONS, einsum
@@ -151,7 +151,6 @@ class Attention(nn.Module):
         visible_BNTT: Leaf,
         relative_RD: Leaf | None = None,
         queries_BTD: Leaf | None = None,
-        at_BQ: Leaf | None = None,
         *,
         train: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
@@ -162,8 +161,6 @@ class Attention(nn.Module):
             visible_BNTT: see ``ops.attention.visible``.
             relative_RD: from ``RelativeTable``, where the shape has one.
             queries_BTD: what queries are made of; None: ``x_BTD``.
-            at_BQ: where in the row each query stands, if there is not one for each token: queries
-                and result are then [B, Q, D].
             train: whether to drop.
         """
         shape = self.shape
@@ -174,8 +171,7 @@ class Attention(nn.Module):
         query, key, value = (
             self.dense(name, shape.key_bias or name != "key") for name in ("query", "key", "value")
         )
-        queries_BTD = x_BTD if queries_BTD is None else queries_BTD
-        q_BTNH = split(query(queries_BTD))
+        q_BTNH = split(query(x_BTD if queries_BTD is None else queries_BTD))
         k_BTNH, v_BTNH = split(key(x_BTD)), split(value(x_BTD))
         scale = bias_BNTT = None
         if shape.relative is not None:
@@ -189,7 +185,6 @@ class Attention(nn.Module):
                 split(to_query(table_RD)) if "p2c" in shape.relative.terms else None,
                 shape.relative,
                 shape.precision,
-                at_BQ,
             )
             # in float32: in bfloat16 the factor would be rounded, for all scores alike
             scale = 1.0
@@ -200,7 +195,7 @@ class Attention(nn.Module):
             q_BTNH,
             k_BTNH,
             v_BTNH,
-            rows_of(visible_BNTT, at_BQ),
+            visible_BNTT,
             precision=shape.precision,
             bias_BNTT=bias_BNTT,
             scale=scale,
@@ -211,10 +206,8 @@ class Attention(nn.Module):
         if shape.relative is not None:
             # padding reads nothing, as in DeBERTa's code; elsewhere it reads the text
             seen_BT = sees_itself(visible_BNTT)
-            if at_BQ is not None:
-                seen_BT = jnp.take_along_axis(seen_BT, at_BQ, axis=1)
             context_BTNH = jnp.where(seen_BT[:, :, None, None], context_BTNH, 0)
-        return self.dense("out")(context_BTNH.reshape(queries_BTD.shape)), scores
+        return self.dense("out")(context_BTNH.reshape(x_BTD.shape)), scores
 
     def dense(self, name: str, bias: bool = True) -> Dense:
         """A dense layer from D to D."""
@@ -255,15 +248,13 @@ class Block(nn.Module):
         visible_BNTT: Leaf,
         relative_RD: Leaf | None = None,
         queries_BTD: Leaf | None = None,
-        at_BQ: Leaf | None = None,
         *,
         train: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
         """The layer's output for arguments as ``Attention``'s; the residual is the queries'."""
         shape = self.shape
         attention = Attention(shape, name="attention")
-        inputs = (x_BTD, visible_BNTT, relative_RD, queries_BTD, at_BQ)
-        update, scores = attention(*inputs, train=train)
+        update, scores = attention(x_BTD, visible_BNTT, relative_RD, queries_BTD, train=train)
         x_BTD = x_BTD if queries_BTD is None else queries_BTD
         update = Dropout(shape.dropout, name="attention_dropout")(update, train=train)
         x_BTD = keep_rows(Norm(shape.eps, name="attention_norm")(x_BTD + update))

@@ -26,13 +26,6 @@ def visible(valid_BT: Leaf, packs_BT: Leaf | None = None) -> Leaf:
     return (same_BTT & valid_BT[:, None, :])[:, None]
 
 
-def rows_of(visible_BNTT: Leaf, at_BQ: Leaf | None) -> Leaf:
-    """What ``visible`` gives, for queries at some positions alone; None: for all."""
-    if at_BQ is None or visible_BNTT.shape[2] == 1:
-        return visible_BNTT
-    return jnp.take_along_axis(visible_BNTT, at_BQ[:, None, :, None], axis=2)
-
-
 def sees_itself(visible_BNTT: Leaf) -> Leaf:
     """bool [B, T]: which queries are text and not padding, from what ``visible`` gives."""
     if visible_BNTT.shape[2] == 1:

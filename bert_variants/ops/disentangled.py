@@ -141,7 +141,6 @@ def scores(
     queries_RNH: Leaf | None,
     relative: Relative,
     precision: str,
-    at_BQ: Leaf | None = None,
 ) -> jax.Array:
     """The terms of the scores that know distances: float32 [B, N, T, T], scaled.
 
@@ -152,11 +151,9 @@ def scores(
         relative: which rows those are.
         precision: see ops/precision.py; whatever it is, scores are summed and kept in float32, as
             in the published code.
-        at_BQ: where in the row each query stands, if there is not one for each token: q and the
-            result are then [B, Q, N, H] and [B, N, Q, T].
     """
     scale = relative.scale(q_BTNH.shape[-1])
-    rows = relative.rows(k_BTNH.shape[1])
+    rows = relative.rows(q_BTNH.shape[1])
     used = rows - rows[0]
 
     def spread(table_RNH: Leaf) -> Leaf:
@@ -169,29 +166,11 @@ def scores(
 
     found_NBTT = []
     if keys_RNH is not None:
-        table_WNH = spread(keys_RNH)[::-1]
-        if at_BQ is None:
-            found_NBTT.append(_sliding(q_BTNH, table_WNH, precision))
-        else:
-            found_NBTT.append(_some(q_BTNH, table_WNH, at_BQ))
+        found_NBTT.append(_sliding(q_BTNH, spread(keys_RNH)[::-1], precision))
     if queries_RNH is not None:
         # from the key's side: [j, i], whose distance ascends with i
-        by_key_NBTT = _sliding(k_BTNH, spread(queries_RNH), precision)
-        if at_BQ is not None:
-            by_key_NBTT = jnp.take_along_axis(by_key_NBTT, at_BQ[None, :, None], axis=3)
-        found_NBTT.append(by_key_NBTT.swapaxes(2, 3))
+        found_NBTT.append(_sliding(k_BTNH, spread(queries_RNH), precision).swapaxes(2, 3))
     return sum(found_NBTT).swapaxes(0, 1)
-
-
-def _some(q_BQNH: Leaf, table_WNH: Leaf, at_BQ: Leaf) -> jax.Array:
-    """``_sliding`` for some queries: float32 [N, B, Q, T]. They are few, so that a float32 product
-    and gathered numbers cost next to nothing.
-    """
-    length = (table_WNH.shape[0] + 1) // 2
-    wide = (x.astype(jnp.float32) for x in (q_BQNH, table_WNH))
-    wide_NBQW = jnp.einsum("bqnh,wnh->nbqw", *wide)
-    column_BQT = length - 1 - at_BQ[:, :, None] + jnp.arange(length)[None, None]
-    return jnp.take_along_axis(wide_NBQW, column_BQT[None], axis=3)
 
 
 # The published code multiplies with all rows of the table and gathers [B, N, T, T] of the products,

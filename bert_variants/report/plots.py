@@ -166,17 +166,23 @@ def _dress(axes: Any, unit: str, curves: Sequence[Curve], *, log: bool, from_zer
     axes.set_xlim(left=0)
     axes.set_xlabel("step", color=INK)
     axes.set_ylabel(unit, color=INK)
-    axes.grid(True, color=LINE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0, which="both")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(LINE)
+    framed(axes)
     shown = len(axes.get_legend_handles_labels()[0])
     if shown > 4:  # so many would cover the curves
         axes.figure.legend(loc="outside right center", frameon=False, labelcolor=INK, fontsize=9)
     elif shown > 1:
         axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+
+
+def framed(axes: Any, ink: str = INK, line: str = LINE) -> None:
+    """A grid behind the curves, a line below and no box: in colours that the page replaces, or in
+    the given ones where a plot stands for itself."""
+    axes.grid(True, color=line, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=ink, length=0, which="both")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(line)
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:

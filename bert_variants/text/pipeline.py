@@ -339,7 +339,12 @@ class Pipeline:
             order, full = lanes(len(plan), self.batch_rows, epoch)
             plan = from_lanes(plan, order, self.batch_rows)
             return _Planned(window, without(plan, order[full:]), order, full, first_id)
-        if plan.groups is not None:
+        if self._whole:
+            if plan.groups is None:
+                raise ConfigError(
+                    f"example {self._example} puts rows of one group into a batch, but its plan "
+                    "does not say which group a row is of."
+                )
             rng = keys.host_rng(self._seed, "rows", epoch, number)
             order, full, small = blocks(plan.groups, self.batch_rows, rng)
             for group, rows in small.items() if self._split == "train" else ():

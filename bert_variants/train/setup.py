@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from jax.sharding import Mesh
 
 from bert_variants import config, keys, registry
 from bert_variants.models import network
-from bert_variants.ops import masking
 from bert_variants.text.pipeline import Pipeline, Position
 from bert_variants.text.store import Store
 from bert_variants.text.tokenizer import Tokenizer
@@ -25,8 +23,6 @@ from bert_variants.train import checkpoint, evaluate, fixed, optim, pll, shardin
 from bert_variants.train.processes import all_agree
 from bert_variants.train.state import TrainState
 from bert_variants.types import Batch, Corrupted, Leaf, Mean, Vocab
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +97,6 @@ def make(
     net = network.build(experiment, rows or vocab.size)
     _check_length(experiment)
     _check_words(experiment, store)
-    _tell_caps(registry.lookup("corruption", experiment.corruption), experiment.data.length)
     objectives = step.objectives_of(experiment)
     optimizer, schedule = optim.build(experiment.optim, experiment.run.steps)
     # an argument of the programs and not a constant in them: other seeds compile nothing anew
@@ -339,24 +334,6 @@ def _whole_words(call: registry.Call) -> list[registry.Call]:
     """The corruptions within this one, or itself, that choose whole words."""
     within = [found for inner in call.inner() for found in _whole_words(inner)]
     return [call, *within] if call.entry.traits["whole_words"] else within
-
-
-def _tell_caps(call: registry.Call, length: int) -> None:
-    """Say where ``max_predictions`` is less than what the rate asks for, as ALBERT's is on purpose:
-    the rate that its name says is then not the rate of full rows.
-    """
-    for inner in call.inner():
-        _tell_caps(inner, length)
-    if not {"rate", "max_predictions"} <= call.entry.parameters.keys():
-        return
-    most, rate = call.argument("max_predictions"), call.argument("rate")
-    asked = masking.slots(length, rate)
-    if 0 < most < asked - 1:  # one less is another way to round
-        _LOG.warning(
-            f"corruption '{call}' asks for {asked} of {length} tokens, but max_predictions is "
-            f"{most}: at most {most / length:.1%} of a full row are predicted. For the whole rate "
-            "leave max_predictions out."
-        )
 
 
 def _check_length(experiment: config.Experiment) -> None:

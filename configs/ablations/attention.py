@@ -11,10 +11,10 @@ from bert_variants.configs import bert
 from bert_variants.configs.ablations._base import base
 
 
-def get_grid(steps: int = 3000) -> Grid:
+def get_grid(steps: int = 3000, width: int = 128, heads: int = 2) -> Grid:
     """BERT's table as the baseline; the same corruption, objective and steps for every arm."""
-    layers, width, heads = bert.SIZES["tiny"]
-    sizes = {"layers": layers, "width": width, "heads": heads}
+    layers, *_ = bert.SIZES["tiny"]
+    sizes = {"layers": layers, "width": width, "heads": heads, "ffn": 4 * width}
     none = {"dropout": 0.0, "attention_dropout": 0.0}
     v1 = {**sizes, **none, "relative": "deberta_v1", "key_bias": False}
     v2 = {**sizes, **none, "relative": "deberta_v2"}

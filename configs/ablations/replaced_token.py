@@ -17,13 +17,13 @@ MASKS = "tokens(rate=0.15, mask=0.85, random=0.0)"
 OBJECTIVES = "mlm + 50*replaced_token"
 
 
-def get_grid(steps: int = 3000) -> Grid:
+def get_grid(steps: int = 3000, width: int = 128, heads: int = 2) -> Grid:
     """BERT as the baseline; ELECTRA as published; and a generator as wide as the discriminator.
 
     The paper compares ways of sharing with networks of one size, since only such can share all.
     """
-    layers, width, heads = bert.SIZES["tiny"]
-    sizes = {"layers": layers, "width": width, "heads": heads}
+    layers, *_ = bert.SIZES["tiny"]
+    sizes = {"layers": layers, "width": width, "heads": heads, "ffn": 4 * width}
     none = {"dropout": 0.0, "attention_dropout": 0.0}
     small = {"model": registry.write("electra", {**sizes, **none})}
     equal = {**sizes, **none, "generator_width": width, "generator_heads": heads}

@@ -70,6 +70,9 @@ def test_arrays_are_what_the_plan_says(name):
     assert (plan.length[plan.start < 0] == 1).all()
     assert set((-1 - plan.start[plan.start < 0]).tolist()) <= set(VOCAB.specials)
     assert all(len(v) == len(plan) for v in plan.labels.values())
+    in_groups = registry.entry("example", name).traits["order"] == "batches"
+    assert (plan.groups is not None) == in_groups
+    assert not in_groups or plan.groups.shape == (len(plan),)
     assert all(n >= 0 for n in [*plan.dropped.values(), *plan.altered.values()])
 
 

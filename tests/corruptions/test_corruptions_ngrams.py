@@ -179,7 +179,7 @@ def test_rate_1_of_single_words_takes_all():
 
 
 def test_published_bound_on_predictions():
-    found = blocks.corrupt("ngrams(max_predictions=20)", blocks.block(64, [1] * 510))
+    found = blocks.corrupt("ngrams(cap=20)", blocks.block(64, [1] * 510))
     assert found.at_BP.shape == (64, 20)
     assert (found.weights_BP.sum(axis=1) == 20).all()
 
@@ -189,6 +189,7 @@ def test_published_bound_on_predictions():
     [
         ("ngrams(max_ngram=0)", "max_ngram is 0, expected at least 1"),
         ("ngrams(rate=-0.1)", "rate is -0.1"),
+        ("ngrams(cap=-1)", "cap is -1, expected a number of tokens"),
         ("ngrams(mask=0.9, random=0.2)", "sum to <= 1"),
     ],
 )

@@ -14,8 +14,8 @@ from contracts import test_models as battery
 
 from bert_variants import config, keys, registry
 from bert_variants.models import deberta_rtd, network
-from bert_variants.models.deberta_layers import DebertaEncoder, first_of_each
-from bert_variants.models.heads import TokenHead, take_positions
+from bert_variants.models.deberta_layers import first_of_each
+from bert_variants.models.heads import TokenHead
 from bert_variants.ops.disentangled import read
 from bert_variants.train import step
 
@@ -204,44 +204,6 @@ def test_decoder_restated(preset):
     used = np.asarray(batch.weights_BP) > 0
     found = battery.jitted(net)(params, batch).token_logits_BPV
     data.assert_near(found[used], expected[used])
-
-
-@pytest.mark.parametrize("preset", ["deberta_v1", "deberta_v2"])
-def test_some_positions_are_decoded_as_all_are(preset):
-    """Values and gradients, with padding and with two sequences in a row."""
-    relative = f"{preset}(reach=9, buckets={6 if preset == 'deberta_v2' else 0})"
-    model = data.small("deberta", layers=2, relative=relative)
-    module = registry.lookup("model", model)(vocab_size=data.VOCAB.size, wanted=(MLM,))
-    shape = deberta_rtd.shape_of(module)
-    encoder = DebertaEncoder(2, shape, decodes=True)
-    rng = np.random.default_rng(0)
-    batch = battery.batch()
-    below, positions = (jnp.float32(rng.normal(size=(*batch.valid_BT.shape, 32))) for _ in "xp")
-    packs = np.where(np.arange(batch.valid_BT.shape[1]) < 7, 1, 2) * np.asarray(batch.valid_BT)
-    at = jnp.asarray(rng.integers(0, batch.valid_BT.shape[1], (len(packs), 5)), jnp.int32)
-    for rows in (batch, batch.replace(packs_BT=jnp.asarray(packs, jnp.int32))):
-
-        def decoded(params, below, some, rows=rows):
-            call = {"method": "decode", "train": False}
-            given = (below, positions, rows)
-            if some:
-                return encoder.apply({"params": params}, *given, at, **call)
-            return take_positions(encoder.apply({"params": params}, *given, **call), at)
-
-        def loss(params, below, some, decoded=decoded):
-            return jnp.sum(jnp.sin(decoded(params, below, some) * 3))
-
-        params = data.random_params(
-            jax.eval_shape(
-                lambda key: encoder.init(key, below, batch, train=False)["params"], keys.root(0)
-            )
-        )
-        some, all_of_them = (jax.jit(decoded, static_argnums=2)(params, below, s) for s in (1, 0))
-        data.assert_near(some, all_of_them)
-        grads = [
-            jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)(params, below, s) for s in (1, 0)
-        ]
-        jax.tree.map(data.assert_near, *grads)
 
 
 def test_absolute_positions_reach_tokens_alone():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from text.test_pipeline import read, same
+from text.test_pipeline_streams import epoch
 
 from bert_variants import registry
 from bert_variants.config import ConfigError
@@ -46,14 +47,6 @@ def kinds(batch):
     found = np.asarray(batch.labels["swapped"]) >= 0
     assert ((np.asarray(batch.labels["next_sentence"]) >= 0) != found).all()
     return found.astype(int)
-
-
-def epoch(pipeline, number):
-    batches, position = [], Position(number)
-    while position.epoch == number:
-        batch, position = pipeline.batch(position)
-        batches.append(batch)
-    return batches
 
 
 def test_the_worked_blocks():
@@ -150,6 +143,14 @@ def test_a_part_smaller_than_a_batch_is_told(store, caplog):
     assert "fewer than the 60 of a batch" in told
     with pytest.raises(StoreError, match=r"which fill no batch of 4000"):
         rows(store, batch=4000).batch(Position())
+
+
+def test_a_plan_that_names_no_groups_is_refused(store, monkeypatch):
+    from bert_variants.text.examples import alternating, by_part
+
+    monkeypatch.setattr(alternating, "mixed", lambda *given: by_part.by_part(*given[:3], length=32))
+    with pytest.raises(ConfigError, match="does not say which group"):
+        rows(store, example="alternating()").batch(Position())
 
 
 def test_streams_are_refused():

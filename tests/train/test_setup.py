@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from pathlib import Path
 
@@ -57,26 +56,3 @@ def test_whole_words_of_one_token_each_are_refused(tmp_path: Path, call: str) ->
     chinese = over(tmp_path, documents, call)
     with pytest.raises(ConfigError, match=r"'whole_words\(\)' .*each of the \d+ tokens of this"):
         setup.make(chinese, prepare(chinese.data))
-
-
-@pytest.mark.parametrize(
-    ("corruption", "told"),
-    [
-        ("tokens(rate=0.15, max_predictions=2)", "asks for 5 of 32 tokens, but max_predictions is"),
-        (
-            "stages(parts=['tokens(rate=0.5, max_predictions=8)', 'tokens()'], until=[5])",
-            "at most 25.0% of a full row",
-        ),
-        ("tokens(rate=0.15, max_predictions=5)", ""),
-        ("tokens(rate=0.15)", ""),
-    ],
-)
-def test_a_cap_below_the_rate_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, corruption: str, told: str
-) -> None:
-    """ALBERT's 20 of 512 are meant so; somebody else's may be a slip."""
-    made = over(tmp_path, [f"one two {n}. three four {n}." for n in range(40)], corruption)
-    with caplog.at_level(logging.WARNING, "bert_variants.train.setup"):
-        setup.make(made, prepare(made.data))
-    assert len(caplog.messages) == bool(told)
-    assert all(told in message for message in caplog.messages)
