@@ -190,9 +190,7 @@ def test_undocumented_is_seen():
 
 
 # What has been looked at and is one thing, however long.
-LONG = {
-    "bert_variants/config.py": "every field and every default of an experiment stands here",
-}
+LONG: dict[str, str] = {}
 LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 60, 350
 
 

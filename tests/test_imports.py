@@ -112,7 +112,7 @@ CONFIGS = sorted((REPOSITORY / "configs").rglob("*.py"))
 
 
 def room(file: Path) -> str:
-    """``text`` for bert_variants/text/..., ``config`` for bert_variants/config.py."""
+    """``text`` for bert_variants/text/..., ``keys`` for bert_variants/keys.py."""
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
 

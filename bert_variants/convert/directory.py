@@ -30,7 +30,8 @@ from bert_variants.convert.family import Family, head_of, heads_of, shapes_of
 from bert_variants.convert.fields import CHANGES_NOTHING, Settings
 from bert_variants.convert.files import write_file
 from bert_variants.convert.json_files import Fields, read_json
-from bert_variants.convert.rules import Plan, Shape, export, match
+from bert_variants.convert.matching import Plan, export, match
+from bert_variants.convert.rules import Shape
 from bert_variants.convert.safetensors_files import (
     FILE,
     INDEX,

@@ -301,20 +301,29 @@ def convert(
 
 @contextlib.contextmanager
 def _made_whole(target: Path, force: bool) -> Iterator[Path]:
-    """A folder to write into, that takes the place of ``target`` when all of it is written."""
+    """A folder to write into, that takes the place of ``target`` when all of it is written.
+
+    What was there is whole until then, and if the names cannot be changed it has its own again.
+    """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         replaceable = target.is_dir() and (runs.is_one(target) or _is_model(target))
         if not force or not replaceable:
             advice = "Give another, or --force." if replaceable else "It is no model: give another."
             raise ConvertError(f"{target} is there already. {advice}")
-    part = target.parent / f".{target.name}.{os.getpid()}.part"
+    part, old = (target.parent / f".{target.name}.{os.getpid()}.{x}" for x in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
         yield part
         if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
+            target.rename(old)
+        try:
+            part.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

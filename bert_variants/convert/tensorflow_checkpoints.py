@@ -30,7 +30,8 @@ from bert_variants.convert.family import resolved, shapes_of
 from bert_variants.convert.fields import Settings
 from bert_variants.convert.files import write_file
 from bert_variants.convert.json_files import read_json
-from bert_variants.convert.rules import Constant, Table, export, match
+from bert_variants.convert.matching import export, match
+from bert_variants.convert.rules import Constant, Table
 from bert_variants.convert.tensorflow_forms import Form
 from bert_variants.convert.tensors import Stored, Tensors
 from bert_variants.loaded import Loaded

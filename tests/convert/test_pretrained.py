@@ -116,6 +116,23 @@ def test_nothing_is_written_over_and_nothing_is_left_half_written(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "hub"]
 
 
+def test_what_cannot_take_the_name_leaves_the_model_that_has_it(tmp_path, monkeypatch):
+    model = published(tmp_path / "hub")
+    rename = Path.rename
+
+    def refused(self, target):
+        if self.suffix == ".part" and self.is_dir():
+            raise OSError("no room for names")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    other = dataclasses.replace(model, params=made(seed=1).params)
+    with pytest.raises(OSError, match="no room for names"):
+        bv.save_pretrained(other, tmp_path / "hub", force=True)
+    forms.assert_same(flat(bv.from_pretrained(tmp_path / "hub")), flat(model))
+    assert [p.name for p in tmp_path.iterdir()] == ["hub"]
+
+
 def test_the_command_says_what_is_wrong_in_one_message(tmp_path, capsys):
     published(tmp_path / "hub")
     said = json.loads((tmp_path / "hub" / "config.json").read_bytes())

@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 
 from bert_variants.convert.errors import ConvertError
-from bert_variants.convert.rules import (
-    SAME,
-    TRANSPOSED,
-    Change,
-    Constant,
-    Rule,
-    Table,
-    export,
-    match,
-    reshaped,
-)
+from bert_variants.convert.matching import export, match
+from bert_variants.convert.rules import SAME, TRANSPOSED, Change, Constant, Rule, Table, reshaped
 from bert_variants.convert.tensors import of_arrays
 
 RNG = np.random.default_rng(0)

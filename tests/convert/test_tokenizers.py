@@ -17,7 +17,7 @@ from bert_variants.convert.errors import ConvertError
 from bert_variants.convert.layouts import FAMILIES, layout
 from bert_variants.text.tokenizer import Tokenizer
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "convert_tokenizers.npz"
+GOLDEN = Path(__file__).parent.parent / "golden" / "convert" / "tokenizers.npz"
 with np.load(GOLDEN) as _stored:
     STORED: Mapping[str, np.ndarray] = dict(_stored)
 NAMES = sorted({key.split("/")[0] for key in STORED})

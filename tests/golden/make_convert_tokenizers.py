@@ -1,6 +1,6 @@
-"""Write ``convert_tokenizers.npz``: what transformers makes of nasty texts, directory by directory.
+"""Write ``convert/tokenizers.npz``: what transformers makes of nasty texts, directory by directory.
 
-    python tests/golden/make_convert_tokenizers.py tests/golden/convert_tokenizers.npz
+    python tests/golden/make_convert_tokenizers.py tests/golden/convert/tokenizers.npz
 
 The directories are those of ``tests/convert/nasty.py:PUBLISHED``, whose vocabularies are trained on
 the spot, the same on every run. Of each the file holds the vocabulary's digest, the ids and offsets
