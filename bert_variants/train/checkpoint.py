@@ -350,18 +350,20 @@ def write(run_dir: Path, params: Mapping[str, jax.Array], meta: Meta) -> None:
     at_once = _AT_ONCE + max(leaf.nbytes for leaf in params.values())
     chunks = jax.tree.map(lambda leaf: ocp.SaveArgs(chunk_byte_size=_AT_ONCE), inside)
     handlers = {
-        "params": ocp.StandardCheckpointHandler(save_concurrent_gb=at_once / 1e9),
+        "params": ocp.PyTreeCheckpointHandler(save_concurrent_gb=at_once / 1e9),
         "rest": ocp.StandardCheckpointHandler(),
         "meta": ocp.JsonCheckpointHandler(),
     }
     options = ocp.CheckpointManagerOptions(
         save_root_metadata=False, create=True, enable_async_checkpointing=False
     )
+    # a file is gathered in memory before it is written, all of the model if nothing is said
+    packed = ocp.args.PyTreeSave(inside, chunks, ocdbt_target_data_file_size=_AT_ONCE)
     with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
         manager.save(
             meta.step,
             args=ocp.args.Composite(
-                params=save(inside, chunks), rest=save(rest), meta=ocp.args.JsonSave(meta.write())
+                params=packed, rest=save(rest), meta=ocp.args.JsonSave(meta.write())
             ),
         )
     if not (folder / str(meta.step)).is_dir():
