@@ -73,6 +73,7 @@ setup(
         "wandb": ["wandb>=0.19"],
         "dev": DEV,
         "oracle": ORACLE,
+        "tensorflow": ["tensorflow-cpu>=2.16"],  # tests only: what it writes is read without it
     },
     entry_points={"console_scripts": ["bert-variants = bert_variants.cli:main"]},
     classifiers=[

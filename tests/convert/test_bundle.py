@@ -536,7 +536,7 @@ def tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+        return pytest.importorskip("tensorflow", reason="no TensorFlow: pip install -e .[tensorflow]")
 
 
 @pytest.mark.oracle
