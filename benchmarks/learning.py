@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks import machine
 from bert_variants import config, keys, registry, runtime
 from bert_variants.text.prepare import prepare
-from bert_variants.train import evaluate, fixed, loop, setup
+from bert_variants.train import checkpoint, evaluate, fixed, loop, setup
 from bert_variants.types import Corrupted, Outputs
 
 # name -> config, and what its get_config is told beside the size
@@ -186,13 +186,17 @@ def corrupted(ready: setup.Setup) -> Iterator[Corrupted]:
 def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train a variant, or find it trained; its results beside those of knowing nothing."""
     made = experiment(variant, options)
-    ready = setup.make(made, prepare(made.data))
-    result = loop.train(ready)
+    store = prepare(made.data)
+    loop.train(setup.make(made, store))
+    # a run is judged on few rows, for speed; an accuracy over two classes wants more
+    judge = dataclasses.replace(made, evals=dataclasses.replace(made.evals, rows=options.rows))
+    ready = setup.make(judge, store)
+    found = ready.evaluate(checkpoint.load(Path(made.run.dir)).params)
     rows = {}
-    for name, nothing in ignorant(ready, result.held_out).items():
+    for name, nothing in ignorant(ready, found).items():
         metrics = {
             key.removeprefix(f"held_out/{name}/"): value
-            for key, value in result.held_out.items()
+            for key, value in found.items()
             if key.startswith(f"held_out/{name}/")
         }
         rows[name] = {"learnt": metrics, "nothing": nothing}
@@ -215,6 +219,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--length", type=int, default=128, help="tokens of a row")
     parser.add_argument("--width", type=int, default=0, help="of the models; 0: of size tiny, 128")
+    parser.add_argument("--rows", type=int, default=2048, help="held-out rows to judge by")
     parser.add_argument("--pieces", type=int, default=8192, help="vocabulary of real text")
     parser.add_argument("--dir", type=Path, default=Path("runs/learning"))
     parser.add_argument("--json", default="", help="where to write the result")

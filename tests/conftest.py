@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ if "xla_force_host_platform_device_count" not in _FLAGS:
 # Programs of tiny arrays cost their compilation: the partitioner works as always, the machine code
 # need not be fast. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# Of what tests make hardly anything is in cycles, and each collection also walks jax's caches: at
+# the usual thresholds they took a twelfth of the suite.
+gc.set_threshold(100_000, 50, 50)
 
 # A shell that starts the suite in the background has it ignore SIGINT, and a process that ignores
 # a signal hands that on to its children: the launch scripts could then not be interrupted.

@@ -206,7 +206,10 @@ def test_rows_are_independent(name):
 
 
 @each
-@pytest.mark.parametrize("length", [4, 16, pytest.param(33, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "length",
+    [pytest.param(4, marks=pytest.mark.slow), 16, pytest.param(33, marks=pytest.mark.slow)],
+)
 def test_fields(name, length):
     check_fields(name, length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from bert_variants.ops import disentangled
-from bert_variants.ops.disentangled import Relative, bucket, read, slide, slide_back
+from bert_variants.ops.disentangled import Relative, bucket, groups, read, slide, slide_back
 from bert_variants.registry import RegistryError
 
 B, N, H = 2, 3, 5
@@ -97,14 +98,22 @@ def test_slide_takes_the_documented_entries():
     np.testing.assert_array_equal(slide(wide), [[2, 3, 4], [7, 8, 9], [12, 13, 14]])
 
 
-@pytest.mark.parametrize("length", [1, 2, 7])
-def test_slide_and_its_transpose(length):
+@pytest.mark.parametrize(("size", "length"), [(1, 1), (2, 2), (7, 7), (1, 4), (3, 12)])
+def test_slide_and_its_transpose(size, length):
     rng = np.random.default_rng(length)
-    wide = rng.normal(size=(2, 3, length, 2 * length)).astype(np.float32)
-    out = rng.normal(size=(2, 3, length, length)).astype(np.float32)
-    t, s = np.indices((length, length))
-    np.testing.assert_array_equal(slide(wide), wide[..., t, length - 1 - t + s])
+    wide = rng.normal(size=(2, 3, size, length + size)).astype(np.float32)
+    out = rng.normal(size=(2, 3, size, length)).astype(np.float32)
+    c, s = np.indices((size, length))
+    np.testing.assert_array_equal(slide(wide), wide[..., c, size - 1 - c + s])
     np.testing.assert_array_equal(slide_back(out), jax.vjp(slide, wide)[1](out)[0])
+
+
+def test_groups_are_quarters_of_what_is_long_and_even():
+    assert [len(groups(n)) for n in (1, 12, 16, 18, 64, 66, 512)] == [1, 1, 4, 1, 4, 1, 4]
+    for length in (5, 64, 512):
+        found = groups(length)
+        assert [found[0].start, found[-1].stop] == [0, length]
+        assert all(a.stop == b.start for a, b in itertools.pairwise(found))
 
 
 # ------------------------------------------------------------- the scores
@@ -160,7 +169,7 @@ each = pytest.mark.parametrize("relative", RELATIVES, ids=str)
 
 
 @each
-@pytest.mark.parametrize("length", [1, 2, 5, 11])
+@pytest.mark.parametrize("length", [1, 2, 5, 11, 16, 36])
 def test_is_the_formula(relative, length):
     arrays = inputs(relative, length)
     found = disentangled.scores(*arrays, relative, "float32")
@@ -196,7 +205,7 @@ def gathered(q, k, keys, queries, relative: Relative):
 
 
 @each
-@pytest.mark.parametrize("length", [1, 9])
+@pytest.mark.parametrize("length", [1, 9, 20])
 def test_gradients_are_those_of_the_gather(relative, length):
     arrays = [x for x in inputs(relative, length) if x is not None]
     out = np.random.default_rng(1).normal(size=(B, N, length, length)).astype(np.float32)

@@ -110,7 +110,8 @@ def test_choose_groups_is_the_sequential_rule(longest):
     candidates = rng.random(groups.shape) < 0.9
     budgets = rng.integers(0, 20, count).astype(np.int32)
     row_keys = jax.random.split(jax.random.key(longest), count)
-    found = jax.jit(jax.vmap(masking.choose_groups))(row_keys, groups, candidates, budgets)
+    choose = jax.jit(jax.vmap(masking.choose_groups))
+    found = np.asarray(choose(row_keys, groups, candidates, budgets))
     draws = np.asarray(jax.vmap(lambda k: jax.random.uniform(k, (length,)))(row_keys))
     for b in range(count):
         member = np.where(candidates[b], groups[b], -1)

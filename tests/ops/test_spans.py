@@ -195,11 +195,11 @@ def ends(chosen, at):
 @many
 def test_runs(chosen):
     numbers_T = np.arange(T, dtype=np.float32) / 7
-    starts, stops = run_starts(chosen), run_stops(chosen)
-    same = one_a_run(numbers_T, chosen)
+    starts, stops = np.asarray(run_starts(chosen)), np.asarray(run_stops(chosen))
+    same = np.asarray(one_a_run(numbers_T, chosen))
     for t in range(T):
         start, stop = ends(chosen, t) if chosen[t] else (T, -1)
-        assert (int(starts[t]), int(stops[t])) == (start, stop)
+        assert (starts[t], stops[t]) == (start, stop)
         assert not chosen[t] or same[t] == numbers_T[start]
 
 

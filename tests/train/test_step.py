@@ -57,7 +57,7 @@ def test_every_mesh_agrees(shape):
     assert_same(trainer(shape).results(batch()), trainer().results(batch()))
 
 
-@pytest.mark.parametrize("shape", meshes({(2, 2, 2)}))
+@pytest.mark.parametrize("shape", meshes(set()))
 def test_every_mesh_agrees_in_parts(shape):
     """With microbatches, layers unrolled.
 
