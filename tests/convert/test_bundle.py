@@ -536,7 +536,8 @@ def tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip("tensorflow", reason="no TensorFlow: pip install -e .[tensorflow]")
+        why = "no TensorFlow: pip install -e '.[tensorflow]'"
+        return pytest.importorskip("tensorflow", reason=why)
 
 
 @pytest.mark.oracle

@@ -284,11 +284,11 @@ def fuzz(made: Kind, count: int, seed: int) -> tuple[int, int]:
 def test_damage(tmp_path, kind):
     made = kind(tmp_path)
     tracemalloc.start()
-    _, refused = fuzz(made, 150, seed=1)
+    _, refused = fuzz(made, 60, seed=1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < BYTES
-    assert refused > 40
+    assert refused > 15
 
 
 @pytest.mark.slow
@@ -314,6 +314,7 @@ def test_the_fuzz_would_notice(tmp_path, monkeypatch):
 # ---- the worst that fits into the limits
 
 
+@pytest.mark.slow
 def test_as_many_tensors_as_fit(tmp_path):
     entries = [
         '"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}',

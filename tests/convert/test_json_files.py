@@ -52,6 +52,7 @@ def test_what_is_refused(data, what):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.slow
 def test_the_largest_takes_bounded_memory_and_time():
     """As many small values as fit, of each kind."""
     cases = [

@@ -234,6 +234,7 @@ BOMBS = [
 ]
 
 
+@pytest.mark.slow
 def test_bombs():
     prepare = (
         "import sys; sys.path.insert(0, {!r})\n"
