@@ -82,6 +82,7 @@ def test_expectations_can_be_missed(ratios, linear, above):
 # ------------------------------------------------------------- the test that comes first
 
 
+@pytest.mark.slow
 def test_segments_are_one_pass_and_kept_keys_change_nothing():
     found = reading.check(TOY, 16, 4)
     assert found.keys() == {"segments", "cached"}
@@ -236,6 +237,7 @@ def test_held_out_text_is_consecutive_and_as_long_as_asked(judged):
         nats.held_out(experiment, 10_000_000)
 
 
+@pytest.mark.slow
 def test_ways_of_reading_lose_what_the_model_says(judged):
     """What each of them has to give, one prediction at a time from what it may see."""
     net = judged.network(0)

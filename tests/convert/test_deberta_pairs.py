@@ -74,7 +74,9 @@ def test_differences_are_written_as_sums(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "gdes" else pytest.mark.slow) for n in MODELS]
+)
 def test_the_pair_computes_the_same(name, tmp_path):
     """Logits of the generator, and of the discriminator for a text that stays as it is."""
     experiment, params = written(name, tmp_path)

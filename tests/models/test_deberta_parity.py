@@ -213,9 +213,14 @@ def test_files_are_small():
     [
         ("v1_3x20", "deberta.encoder.rel_embeddings.weight", "layer 1"),
         ("v1_3x20", "deberta.encoder.layer.1.attention.self.q_bias", "layer 2"),
-        ("v2_3x18", "deberta.encoder.conv.conv.bias", "layer 1"),
-        ("v2_3x18", "deberta.encoder.LayerNorm.weight", "layer 1"),
-        ("v2_3x18", "positions", "decoded"),
+        *(
+            pytest.param("v2_3x18", weight, where, marks=pytest.mark.slow)
+            for weight, where in (
+                ("deberta.encoder.conv.conv.bias", "layer 1"),
+                ("deberta.encoder.LayerNorm.weight", "layer 1"),
+                ("positions", "decoded"),
+            )
+        ),
     ],
 )
 def test_a_wrong_weight_is_seen(name, weight, message):
