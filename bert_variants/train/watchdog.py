@@ -1,8 +1,10 @@
 """Every wait is bounded: a step that takes far too long ends the process instead of hanging.
 
-A thread of Python's own ends the process with exit code 76 after printing all stacks. Should the
-interpreter itself be stuck (its lock held for ever), ``faulthandler``'s thread, which needs no
-interpreter, does the same half a limit later; it can only exit with 1.
+A thread of Python's own ends the process with exit code 76 after printing all stacks. Time in which
+that thread did not run either does not count: a process that was stopped (Ctrl-Z, a suspended
+machine) and goes on has its whole limit before it. Should the interpreter itself be stuck (its lock
+held for ever), ``faulthandler``'s thread, which needs no interpreter, does the same an hour and a
+half after the limit; it can only exit with 1, and cannot tell who was stopped.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Watchdog:
         """From now on ``limit`` seconds (a step's, if None) until the next call."""
         seconds = self.limit if limit is None else limit
         self._what, self._deadline = what, time.monotonic() + seconds
-        faulthandler.dump_traceback_later(1.5 * seconds, exit=True, file=sys.__stderr__)
+        last = seconds + 1.5 * LONG
+        faulthandler.dump_traceback_later(last, exit=True, file=sys.__stderr__)
 
     def off(self) -> None:
         """Nothing is waited for."""
@@ -70,9 +73,17 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
 
     def _watch(self) -> None:
-        while not self._closed.wait(min(1.0, self._shortest / 4)):
+        turn = min(1.0, self._shortest / 4)
+        before = time.monotonic()
+        while not self._closed.wait(turn):
+            now = time.monotonic()
+            missed, before = now - before - turn, now
             deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is None:
+                continue
+            if missed > turn:  # nobody ran meanwhile
+                self._deadline = deadline + missed
+            elif now > deadline:
                 message = f"watchdog: {self._what} took too long; all stacks follow. Exit {LOST}.\n"
                 os.write(sys.__stderr__.fileno(), message.encode())
                 faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
