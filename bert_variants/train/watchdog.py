@@ -37,6 +37,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Watchdog:
+        self._ran = time.monotonic()  # here, and not by the thread, which may begin later
         self._thread.start()
         return self
 
@@ -74,10 +75,9 @@ class Watchdog:
 
     def _watch(self) -> None:
         turn = min(1.0, self._shortest / 4)
-        before = time.monotonic()
         while not self._closed.wait(turn):
             now = time.monotonic()
-            missed, before = now - before - turn, now
+            missed, self._ran = now - self._ran - turn, now
             deadline = self._deadline
             if deadline is None:
                 continue

@@ -19,8 +19,8 @@ from bert_variants.train.watchdog import Watchdog
 
 with Watchdog(shortest=0.4) as dog:
     dog.arm("step 7", float(sys.argv[1]))
-    print("armed", flush=True)
     end = time.monotonic() + float(sys.argv[2])
+    print("armed", flush=True)
     while time.monotonic() < end:
         time.sleep(0.05)
 print("done")
