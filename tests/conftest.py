@@ -17,7 +17,7 @@ if "xla_force_host_platform_device_count" not in _FLAGS:
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Of what tests make hardly anything is in cycles, and each collection also walks jax's caches: at
-# the usual thresholds they took a twelfth of the suite.
+# the usual thresholds that is a part of the suite's time which is felt.
 gc.set_threshold(100_000, 50, 50)
 
 # A shell that starts the suite in the background has it ignore SIGINT, and a process that ignores

@@ -147,3 +147,23 @@ def test_wwm_refuses_a_phase_that_is_not_there():
         config.get_config("bert_wwm", phase=2)
     with pytest.raises(ConfigError, match=r"phase is 0, expected 1 \.\. 2"):
         config.get_config("bert_wwm", recipe="wwm", phase=0)
+
+
+# ------------------------------------------------------------- models with a memory
+
+
+@pytest.mark.parametrize("length", [64, 256])
+def test_memories_are_as_long_as_rows(length):
+    """A raw part of half a row, three quarters remembered; Transformer-XL remembers a row."""
+    xlnet = config.get_config("xlnet", size="tiny", length=length)
+    reads = registry.lookup("model", xlnet.model)
+    assert xlnet.data.length == length
+    assert (reads.argument("reuse"), reads.argument("memory")) == (length // 2, 3 * length // 4)
+    for path in ("data.example", "corruption"):
+        family = config.call_fields()[path]
+        call = registry.lookup(family, config.get_field(xlnet, path))
+        assert call.argument("reuse") == length // 2
+    causal = config.get_config("transformer_xl", size="tiny", length=length)
+    assert causal.data.length == registry.lookup("model", causal.model).argument("memory") == length
+    for experiment in (xlnet, causal):
+        config.check(experiment)

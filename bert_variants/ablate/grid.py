@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import importlib.util
 import inspect
 import re
 import types
@@ -330,27 +328,12 @@ def load(name_or_path: str) -> types.ModuleType:
     Raises:
         ConfigError: no such file or name, or a file without ``get_grid``.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise ConfigError(f"grid file {name_or_path} does not exist.")
-        spec = importlib.util.spec_from_file_location(f"grid_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        if name_or_path not in shipped():
-            hint = registry.nearest(name_or_path, shipped())
-            raise ConfigError(f"unknown grid '{name_or_path}'.{hint}")
-        module = importlib.import_module(f"{PACKAGE}.{name_or_path}")
-    if not hasattr(module, "get_grid"):
-        raise ConfigError(f"grid {name_or_path} has no function get_grid().")
-    return module
+    return config.module_of("grid", PACKAGE, name_or_path)
 
 
 def shipped() -> list[str]:
     """Names of the grids that come with the package."""
-    folder = Path(importlib.import_module(PACKAGE).__path__[0])
-    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+    return config.shipped_in(PACKAGE)
 
 
 def get_grid(name_or_path: str, **arguments: Any) -> Grid:

@@ -17,7 +17,14 @@ from bert_variants.config.experiment import (
     init_map_entry,
 )
 from bert_variants.config.fields import ConfigError, get_field, set_field
-from bert_variants.config.files import call, config_module, get_config, shipped_configs
+from bert_variants.config.files import (
+    call,
+    config_module,
+    get_config,
+    module_of,
+    shipped_configs,
+    shipped_in,
+)
 from bert_variants.config.stored import differences, from_dict, to_dict
 from bert_variants.config.terms import objective_terms
 
@@ -38,9 +45,11 @@ __all__ = [
     "get_config",
     "get_field",
     "init_map_entry",
+    "module_of",
     "objective_terms",
     "set_field",
     "shipped_configs",
+    "shipped_in",
     "to_dict",
     "wanted_outputs",
 ]

@@ -15,6 +15,8 @@ from bert_variants import registry
 from bert_variants.config.experiment import Experiment
 from bert_variants.config.fields import ConfigError
 
+CONFIGS = "bert_variants.configs"
+
 
 def config_module(name_or_path: str) -> types.ModuleType:
     """The module of a config: ``bert`` (a shipped one) or ``path/to/file.py``.
@@ -22,30 +24,47 @@ def config_module(name_or_path: str) -> types.ModuleType:
     Raises:
         ConfigError: no such file or name, or a file without ``get_config``.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise ConfigError(f"config file {name_or_path} does not exist.")
-        spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(f"bert_variants.configs.{name_or_path}")
-        except ModuleNotFoundError as error:
-            if error.name != f"bert_variants.configs.{name_or_path}":
-                raise
-            hint = registry.nearest(name_or_path, shipped_configs())
-            raise ConfigError(f"unknown config '{name_or_path}'.{hint}") from None
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"config {name_or_path} has no function get_config().")
-    return module
+    return module_of("config", CONFIGS, name_or_path)
 
 
 def shipped_configs() -> list[str]:
     """Names of the configs that come with the package."""
-    folder = Path(importlib.import_module("bert_variants.configs").__path__[0])
-    return sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
+    return shipped_in(CONFIGS)
+
+
+def module_of(kind: str, package: str, name_or_path: str) -> types.ModuleType:
+    """The module of a shipped file of ``package`` by its name, or of any file by its path.
+
+    Args:
+        kind: ``config`` or ``grid``: the file must have a function ``get_<kind>``.
+        package: where the shipped ones are.
+        name_or_path: ``bert``, or ``path/to/file.py``.
+
+    Raises:
+        ConfigError: no such file or name, or a file without the function.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"{kind} file {name_or_path} does not exist.")
+        spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        known = shipped_in(package)
+        if name_or_path not in known:
+            hint = registry.nearest(name_or_path, known)
+            raise ConfigError(f"unknown {kind} '{name_or_path}'.{hint}")
+        module = importlib.import_module(f"{package}.{name_or_path}")
+    if not hasattr(module, f"get_{kind}"):
+        raise ConfigError(f"{kind} {name_or_path} has no function get_{kind}().")
+    return module
+
+
+def shipped_in(package: str) -> list[str]:
+    """Names of a package's files, but for those that begin with an underscore."""
+    folder = Path(importlib.import_module(package).__path__[0])
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
 
 
 def get_config(name_or_path: str, **arguments: Any) -> Experiment:

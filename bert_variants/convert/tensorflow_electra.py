@@ -62,6 +62,14 @@ class _Network:
         return cls(max(numbers) + 1, found[query].shape[0], found[wide].shape[1])
 
 
+# What its code has where hparams.json says nothing (google-research/electra:model/modeling.py).
+UNSAID = {
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "hidden_act": "gelu",
+}
+
+
 def heads_of(width: int) -> int:
     """How many heads its code gives a network."""
     return max(1, width // 64)
@@ -81,18 +89,19 @@ def _electra_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
         missing.append("electra/encoder/layer_0 is missing or has strange shapes.")
     check(f"{settings.where} is no checkpoint of ELECTRA", missing)
     (_, embedding), (positions, _), (segments, _) = (found[f"{at}/{n}"].shape for n in named)
-    said, problems = _overrides(settings)
+    overrides, problems = _overrides(settings)
+    said = UNSAID | {"num_attention_heads": heads_of(judge.width)} | overrides
     made = {
         "layers": judge.layers,
         "width": judge.width,
         "ffn": judge.ffn,
-        "heads": said.get("num_attention_heads", heads_of(judge.width)),
+        "heads": said["num_attention_heads"],
         "embedding": embedding,
         "positions": positions,
         "segments": segments,
-        "dropout": float(said.get("hidden_dropout_prob", 0.1)),
-        "attention_dropout": float(said.get("attention_probs_dropout_prob", 0.1)),
-        "activation": ACTIVATIONS[said.get("hidden_act", "gelu")],
+        "dropout": float(said["hidden_dropout_prob"]),
+        "attention_dropout": float(said["attention_probs_dropout_prob"]),
+        "activation": ACTIVATIONS[said["hidden_act"]],
         "temperature": settings.said_or("temperature", 1.0),
         "disallow_correct": settings.said_or("disallow_correct", False),
     }
@@ -102,7 +111,7 @@ def _electra_arguments(settings: Settings, found: Tensors) -> dict[str, Any]:
         made["tying"] = "all"
     else:
         made["generator"] = "uniform"
-    problems += _contradictions(settings, said, judge, embedding)
+    problems += _contradictions(settings, overrides, judge, embedding)
     check(f"{settings.where} describes a model that cannot be read", problems)
     return made
 
@@ -144,7 +153,7 @@ def _writer_arguments(writer: _Network, untied: bool) -> dict[str, Any]:
 
 
 def _contradictions(
-    settings: Settings, said: dict[str, Any], judge: _Network, embedding: int
+    settings: Settings, overrides: dict[str, Any], judge: _Network, embedding: int
 ) -> list[str]:
     """Where hparams.json says another size than the variables have."""
     size = settings.said_or("model_size", None)
@@ -153,12 +162,14 @@ def _contradictions(
     if size not in _SIZES:
         return [f"model_size is {size!r}, expected small, base or large."]
     width, layers = _SIZES[size]
-    width, layers = said.get("hidden_size", width), said.get("num_hidden_layers", layers)
+    said = {"hidden_size": width, "num_hidden_layers": layers} | overrides
+    width = said["hidden_size"]
+    said = {"intermediate_size": 4 * width} | said
     usual = 128 if size == "small" else width
     pairs = (
         ("hidden_size", width, judge.width),
-        ("num_hidden_layers", layers, judge.layers),
-        ("intermediate_size", said.get("intermediate_size", 4 * width), judge.ffn),
+        ("num_hidden_layers", said["num_hidden_layers"], judge.layers),
+        ("intermediate_size", said["intermediate_size"], judge.ffn),
         ("embedding_size", settings.said_or("embedding_size", None) or usual, embedding),
     )
     return [

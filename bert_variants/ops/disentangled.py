@@ -181,8 +181,8 @@ def scores(
 #
 # A text of T tokens has 2T - 1 distances, but C tokens in a row have only T + C - 1. So tokens come
 # in ``groups`` of a quarter of the text, each with its own part of the table: 5/8 of the products,
-# and of the numbers that are stored and slid. (A CPU's time for both terms and their gradients, 4
-# rows of 512 tokens with 12 heads: 342 ms, in one piece 504, in eighths 355.)
+# and of the numbers that are stored and slid. (Eighths save little more, and are more products to
+# compile.)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _sliding(x_BTNH: Leaf, table_WNH: Leaf, precision: str) -> jax.Array:
     """x[t] table[T - 1 - t + s] for all t and s: float32 [N, B, T, T]. W = 2T - 1."""

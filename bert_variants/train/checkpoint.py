@@ -325,7 +325,8 @@ def load(run_dir: Path, *, host: bool = False) -> Saved:
 def write(run_dir: Path, params: Mapping[str, jax.Array], meta: Meta) -> None:
     """Write a checkpoint of parameters alone: to use and to begin from, not to go on with.
 
-    Beside them it takes as much memory as the largest has, not as much as all have.
+    Beside them it takes a part of their memory, more than the largest has but not as much as all of
+    them again (``python -m benchmarks.conversion`` measures it).
 
     Args:
         run_dir: has no checkpoint yet.
