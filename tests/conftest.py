@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Eight devices share the machine's cores with other tests: the runtime takes a collective that some
+# device has not joined after 40 seconds for stuck, and ends the whole process.
 _FLAGS = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in _FLAGS:
-    os.environ["XLA_FLAGS"] = f"{_FLAGS} --xla_force_host_platform_device_count=8".strip()
+for _flag in (
+    "--xla_force_host_platform_device_count=8",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+):
+    if _flag.partition("=")[0] not in _FLAGS:
+        _FLAGS = f"{_FLAGS} {_flag}".strip()
+os.environ["XLA_FLAGS"] = _FLAGS
 # Programs of tiny arrays cost their compilation: the partitioner works as always, the machine code
 # need not be fast. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -36,6 +45,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Linux allows a process 65,530 mappings (vm.max_map_count), and each compiled program takes dozens;
 # beyond them the compiler dies of a segmentation fault.
 MAPPINGS = 25_000
+_Cached = type(functools.cache(lambda: None))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +54,16 @@ def _forget_programs() -> Iterator[None]:
     yield
     maps = Path("/proc/self/maps")
     if maps.is_file() and maps.read_bytes().count(b"\n") > MAPPINGS:
+        for name, module in list(sys.modules.items()):
+            if getattr(module, "__file__", None) and _is_test(module.__file__):
+                for made in vars(sys.modules[name]).values():
+                    if isinstance(made, _Cached):  # what it holds may hold compiled programs
+                        made.cache_clear()
         jax.clear_caches()
+
+
+def _is_test(file: str) -> bool:
+    return Path(file).is_relative_to(REPOSITORY / "tests")
 
 
 @pytest.fixture(scope="session")
