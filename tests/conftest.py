@@ -55,16 +55,17 @@ def _forget_programs() -> Iterator[None]:
     yield
     maps = Path("/proc/self/maps")
     if maps.is_file() and maps.read_bytes().count(b"\n") > MAPPINGS:
-        for name, module in list(sys.modules.items()):
-            if getattr(module, "__file__", None) and _is_test(module.__file__):
-                for made in vars(sys.modules[name]).values():
-                    if isinstance(made, _Cached):  # what it holds may hold compiled programs
-                        made.cache_clear()
+        for module in list(sys.modules.values()):
+            if not _is_test(getattr(module, "__file__", None)):
+                continue
+            for made in vars(module).values():
+                if isinstance(made, _Cached):  # what it holds may hold compiled programs
+                    made.cache_clear()
         jax.clear_caches()
 
 
-def _is_test(file: str) -> bool:
-    return Path(file).is_relative_to(REPOSITORY / "tests")
+def _is_test(file: str | None) -> bool:
+    return file is not None and Path(file).is_relative_to(REPOSITORY / "tests")
 
 
 @pytest.fixture(scope="session")
